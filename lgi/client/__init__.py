@@ -1,0 +1,1 @@
+"""The far side's library: what a project server offers, as awaitable calls that return values."""

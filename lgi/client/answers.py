@@ -1,0 +1,167 @@
+"""Answers of project servers, also the deployed ones, as values."""
+
+from __future__ import annotations
+
+import attrs
+from lxml import etree
+
+from lgi.lists import decode_list
+from lgi.model import Job, RepositoryFile
+from lgi.states import JobState
+from lgi.wire.binhex import decode_binhex
+from lgi.wire.dialect import MalformedXML, inner_xml, read_answer, text_of
+
+
+class ServerRefused(Exception):
+    """A project server's numbered error; `timeout` is in seconds and set when it asks to back off."""
+
+    def __init__(self, number: int, message: str, timeout: int | None = None) -> None:
+        self.number = number
+        self.message = message
+        self.timeout = timeout
+        super().__init__(f"{message} (error {number})")
+
+
+class ServerUnreachable(Exception):
+    """No connection, no TLS, no answer in time, or an answer with an HTTP status that is no success."""
+
+
+class AnswerMalformed(Exception):
+    """The answer is not what a project server says, or lacks what this call needs."""
+
+
+@attrs.frozen(kw_only=True)
+class JobAnswer:
+    """A job as a server reports it, and the files of its repository where the call lists them."""
+
+    job: Job
+    files: tuple[RepositoryFile, ...] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ResourceRow:
+    """A resource as a user sees it; `last_call_time` in Unix seconds, 0 for never."""
+
+    name: str
+    capabilities: str
+    last_call_time: int
+
+    @property
+    def applications(self) -> tuple[str, ...]:
+        """The applications it offers."""
+        try:
+            root = etree.fromstring(f"<c>{self.capabilities}</c>")
+        except etree.XMLSyntaxError:
+            return ()
+        return tuple(str(child.tag) for child in root if isinstance(child.tag, str))
+
+
+@attrs.frozen(kw_only=True)
+class ServerList:
+    """The project's servers: the one that answered, the master, and all of them (master first)."""
+
+    this: str
+    master: str
+    slaves: tuple[str, ...]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every server once, master first."""
+        return tuple(dict.fromkeys(server for server in (self.master, *self.slaves, self.this) if server))
+
+
+def read_response(body: bytes) -> etree._Element:
+    """The `<response>` element of an answer.
+
+    Raises ServerRefused for an `<error>` in it, and AnswerMalformed for anything else.
+    """
+    try:
+        root = read_answer(body)
+    except (MalformedXML, etree.XMLSyntaxError) as problem:
+        raise AnswerMalformed(f"the server's answer cannot be read: {problem}") from None
+    response = root.find("response")
+    if response is None:
+        raise AnswerMalformed("the server's answer has no <response>")
+    error = response.find("error")
+    if error is not None:
+        timeout = text_of(error, "timeout")
+        raise ServerRefused(
+            read_integer(error, "number"), text_of(error, "message"), int(timeout) if timeout.isdigit() else None
+        )
+    return response
+
+
+def read_integer(node: etree._Element, path: str) -> int:
+    """The whole number at `path`; raises AnswerMalformed where there is none."""
+    text = text_of(node, path)
+    if not (text.isascii() and text.lstrip("-").isdigit()):
+        raise AnswerMalformed(f"the server's answer has no number in <{path}>: {text!r}")
+    return int(text)
+
+
+def _blob(node: etree._Element, path: str) -> bytes | None:
+    if node.find(path) is None:
+        return None
+    try:
+        return decode_binhex(text_of(node, path))
+    except ValueError:
+        raise AnswerMalformed(f"the server's answer has no hexadecimal text in <{path}>") from None
+
+
+def read_job(node: etree._Element | None) -> JobAnswer:
+    """A `<job>` element as a value; raises AnswerMalformed."""
+    if node is None:
+        raise AnswerMalformed("the server's answer has no <job>")
+    state = text_of(node, "state") or JobState.QUEUED.value  # request_work leaves the state out: it is queued
+    if state not in set(JobState):
+        raise AnswerMalformed(f"the server's answer has the unknown job state {state!r}")
+    content = node.find("repository_content")
+    return JobAnswer(
+        job=Job(
+            job_id=read_integer(node, "job_id"),
+            state=JobState(state),
+            application=text_of(node, "application"),
+            target_resources=decode_list(text_of(node, "target_resources")),
+            owners=decode_list(text_of(node, "owners")),
+            read_access=decode_list(text_of(node, "read_access")),
+            write_access=decode_list(text_of(node, "write_access")),
+            job_specifics=inner_xml(node.find("job_specifics")),
+            state_time_stamp=read_integer(node, "state_time_stamp"),
+            input=_blob(node, "input"),
+            output=_blob(node, "output"),
+        ),
+        files=None if content is None else read_files(content),
+    )
+
+
+def read_files(content: etree._Element) -> tuple[RepositoryFile, ...]:
+    """The files of a `<repository_content>` element."""
+    return tuple(
+        RepositoryFile(
+            name=text_of(node, "file_name"),
+            size=read_integer(node, "size"),
+            date=float(text_of(node, "date") or 0),
+        )
+        for node in content.iter("file")
+    )
+
+
+def read_servers(response: etree._Element) -> ServerList:
+    """The servers in an answer to signup or project_server_list."""
+    return ServerList(
+        this=text_of(response, "this_project_server"),
+        master=text_of(response, "project_master_server"),
+        slaves=tuple(text_of(node) for node in response.findall("project_server")),
+    )
+
+
+def read_resources(response: etree._Element) -> tuple[ResourceRow, ...]:
+    """The resources in an answer to project_resource_list."""
+    return tuple(
+        ResourceRow(
+            name=text_of(node, "resource_name"),
+            capabilities=inner_xml(node.find("resource_capabilities")),
+            last_call_time=read_integer(node, "last_call_time"),
+        )
+        for node in response.findall("resource")
+    )

@@ -1,0 +1,65 @@
+"""A job's `job_specifics`: posted XML, the server's repository tags, the daemon's tags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lxml import etree
+
+from lgi.wire.dialect import element, inner_xml, parse_fragment, text_of
+
+REPOSITORY = "repository"
+REPOSITORY_URL = "repository_url"
+DAEMON_REFERENCE = "daemon_reference"
+EXIT_STATUS = "exit_status"
+_SERVERS_OWN = frozenset({REPOSITORY, REPOSITORY_URL})
+
+
+def without(text: str, tags: Iterable[str]) -> str:
+    """`text` without its top-level elements named in `tags`, in dialect form; raises MalformedXML.
+
+    Posted specifics lose the repository tags here: only the server says where a job's repository is.
+    """
+    dropped = frozenset(tags)
+    root = parse_fragment(text)
+    if not any(child.tag in dropped for child in root.iter()):
+        return text.strip()
+    _drop(root, dropped)
+    return inner_xml(root)
+
+
+def _drop(root: etree._Element, dropped: frozenset[str]) -> None:
+    # At every depth: a deployed reader takes the first such tag wherever it stands.
+    for node in list(root.iter()):
+        parent = node.getparent()
+        if parent is None or node.tag not in dropped:
+            continue
+        previous = node.getprevious()
+        tail = node.tail or ""
+        if previous is not None:
+            previous.tail = (previous.tail or "") + tail
+        else:
+            parent.text = (parent.text or "") + tail
+        parent.remove(node)
+
+
+def posted_specifics(text: str) -> str:
+    """What of posted specifics may be kept: everything but the repository tags; raises MalformedXML."""
+    return without(text, _SERVERS_OWN)
+
+
+def with_repository(specifics: str, location: str, url: str) -> str:
+    """Append the server's two repository tags, as deployed servers do."""
+    own = f"{element(REPOSITORY, location)} {element(REPOSITORY_URL, url)}"
+    return f"{specifics} {own}" if specifics else own
+
+
+def with_tags(specifics: str, **tags: str | int) -> str:
+    """Put tags in front of the specifics, in place of any of the same name; raises MalformedXML."""
+    rest = without(specifics, tags)
+    return " ".join([*(element(tag, value) for tag, value in tags.items()), *([rest] if rest else [])])
+
+
+def read_tag(specifics: str, tag: str) -> str:
+    """The text of the first element `tag` in the specifics, empty if there is none; raises MalformedXML."""
+    return text_of(parse_fragment(specifics), f".//{tag}")

@@ -1,0 +1,47 @@
+"""Packaging. Each dependency has the reason for it beside it; tools are configured in pyproject.toml."""
+
+from setuptools import find_namespace_packages, find_packages, setup
+
+INSTALL = [
+    "twisted[tls]>=26.4",  # the services: reactor, TLS, HTTP server, processes, twistd
+    "klein>=24.8",  # routes of the HTTP APIs, with coroutines as handlers
+    "treq>=26.1",  # HTTP client of the daemon and the command line
+    "pyopenssl>=26",  # TLS of Twisted, and the peer certificate of a request
+    "service-identity>=24",  # host names in server certificates, checked by the clients
+    "cryptography>=46",  # certificates: the private authority, identities, revocation
+    "lxml>=6",  # checks posted XML and reads answers, also the old server's slightly broken ones
+    "multipart>=1.3",  # streaming parser of posted forms, so that no upload sits in memory
+    "automat>=25.4",  # the life of one job in the daemon, as a state machine
+    "attrs>=25",  # frozen values
+    "SQLAlchemy>=2.0.40",  # SQL for SQLite, MariaDB and MySQL: schema, statements, connection pool (Core, no ORM)
+    "alembic>=1.16",  # schema migrations
+    "PyMySQL>=1.1",  # MariaDB and MySQL driver that needs no compiler
+    "click>=8.2",  # command line: options, help, shell completion
+    "rich>=14",  # what a terminal shows: tables, live progress, transfer bars
+]
+TEST = [
+    "pytest>=8.4",  # runs the tests
+    "pytest-twisted>=1.14",  # coroutines and Deferreds in tests
+    "hypothesis>=6.130",  # properties of codecs, names, access rules
+    "mypy>=1.18",  # types, strict
+    "lxml-stubs>=0.5",  # types of lxml
+    "types-PyMySQL>=1.1",  # types of PyMySQL
+    "ruff>=0.12",  # lint and format
+    "import-linter>=2.3",  # the layers of docs/architecture.md as a checked contract
+]
+
+setup(
+    name="lgi",
+    version="2.0.0.dev0",
+    description="Leiden Grid Infrastructure: grid middleware for research groups, as Twisted services",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["lgi", "lgi.*"]) + find_namespace_packages(include=["twisted.plugins"]),
+    package_data={"lgi": ["py.typed"], "lgi.db": ["migrations/*.mako"]},
+    install_requires=INSTALL,
+    extras_require={"test": TEST},
+    entry_points={"console_scripts": ["lgi = lgi.cli.main:main"]},
+    zip_safe=False,
+)
