@@ -31,10 +31,14 @@ class Grants:
 
 @attrs.frozen(kw_only=True)
 class Permit:
-    """Leave to submit: in the name of `owner`, whose jobs are counted against `grant.job_limit`."""
+    """Leave to submit: in the name of `owner`, whose jobs are counted against `grant.job_limit`.
+
+    `of_group` says which table the row is in.
+    """
 
     owner: str
     grant: Grant
+    of_group: bool = False
 
 
 def _denied(name: str, application: str, denials: Sequence[Denial]) -> bool:
@@ -65,7 +69,7 @@ def permits(user: str, groups: Sequence[str], application: str, grants: Grants) 
     if own is not None:
         return (Permit(owner=user, grant=own),)
     found = [
-        Permit(owner=group, grant=row)
+        Permit(owner=group, grant=row, of_group=True)
         for group in usable
         if (row := _granted(group, application, grants.groups_allowed)) is not None
     ]
@@ -76,7 +80,7 @@ def permits(user: str, groups: Sequence[str], application: str, grants: Grants) 
         return (Permit(owner=user, grant=anybody),)
     any_group = _granted(ANY, application, grants.groups_allowed)
     if any_group is not None:
-        return tuple(Permit(owner=group, grant=any_group) for group in usable)
+        return tuple(Permit(owner=group, grant=any_group, of_group=True) for group in usable)
     return ()
 
 

@@ -154,8 +154,8 @@ def _settings(credentials: Credentials, authorities: Sequence[x509.Certificate])
 
 
 def _trust(authorities: Sequence[x509.Certificate]) -> Any:  # an IOpenSSLTrustRoot, which Twisted keeps private
-    roots = [Certificate(X509.from_cryptography(one)) for one in authorities]  # type: ignore[no-untyped-call]
-    return trustRootFromCertificates(roots)  # type: ignore[no-untyped-call]  # both untyped in Twisted
+    roots = [Certificate(X509.from_cryptography(one)) for one in authorities]
+    return trustRootFromCertificates(roots)  # both untyped in Twisted
 
 
 def _select_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
@@ -246,7 +246,7 @@ class ClientPolicy:
 
     def _creator(self, host: str) -> IOpenSSLClientConnectionCreator:
         if not self._strict:
-            return _AnyHostName(self._options, host)  # type: ignore[return-value]  # mypy knows no zope interfaces
+            return _AnyHostName(self._options, host)
         settings = dict(self._settings)
         trust, protocols = settings.pop("trustRoot"), settings.pop("acceptableProtocols")
         return optionsForClientTLS(

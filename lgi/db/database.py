@@ -1,0 +1,183 @@
+"""The one way into SQL: named transactions in threads of a pool, repeated where the database asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+
+from lgi.errors import ErrorNumber, LGIError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql", "sqlite": "sqlite"}
+# Lock wait and deadlock; the statement was not carried out, and a new transaction may succeed.
+_CONTENTION = frozenset({1205, 1213})
+# The server went away: a new connection may succeed.
+_LOST = frozenset({2003, 2006, 2013, 1053, 1077, 1079, 1040})
+ATTEMPTS = 6
+BACK_OFF_SECONDS = 10
+
+
+class DatabaseURLError(Exception):
+    """A database URL that cannot be used; the message says why."""
+
+
+def database_url(text: str) -> URL:
+    """Check `text` and choose the driver: `sqlite:///path`, `mariadb://user:password@host/name`, `mysql://…`."""
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise DatabaseURLError(
+            "a database URL looks like sqlite:///path/to/file or mariadb://user:password@host:3306/name"
+        ) from None
+    if url.drivername in _DRIVERS:
+        url = url.set(drivername=_DRIVERS[url.drivername])
+    if url.get_backend_name() not in _DRIVERS:
+        known = ", ".join(sorted(_DRIVERS))
+        raise DatabaseURLError(f"databases of the kind {url.drivername!r} are not supported; known are: {known}")
+    if not url.database:
+        raise DatabaseURLError("the database URL names no database")
+    return url
+
+
+def make_engine(url: URL, *, pool_size: int = 8) -> Engine:
+    """An engine whose transactions are read committed on a server, and serialised writes on SQLite."""
+    try:
+        if url.get_backend_name() == "sqlite":
+            engine = create_engine(url, pool_size=pool_size, connect_args={"timeout": 30})
+            event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "begin", _begin_sqlite)
+            return engine
+        return create_engine(
+            url.update_query_dict({"charset": "utf8mb4"}),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_recycle=3600,
+            isolation_level="READ COMMITTED",
+            connect_args={"connect_timeout": 5},
+        )
+    except (NoSuchModuleError, ModuleNotFoundError) as problem:
+        raise DatabaseURLError(f"no driver for {url.drivername!r} is installed: {problem}") from None
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # We begin transactions ourselves: the driver would begin them late, and a transaction that reads before it writes
+    # would then fail instead of wait.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    # An acknowledged job survives the loss of power.
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reading = connection.get_execution_options().get("lgi_reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _error_code(problem: DBAPIError) -> int:
+    arguments = getattr(problem.orig, "args", ())
+    return arguments[0] if arguments and isinstance(arguments[0], int) else 0
+
+
+def _busy_sqlite(problem: DBAPIError) -> bool:
+    return getattr(problem.orig, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+
+class _CommitFailed(Exception):
+    """The connection broke while committing: whether the transaction took effect is not known."""
+
+
+class Database:
+    """A project's database.
+
+    Functions given to `run` and `read` get a connection first, do no other I/O, return plain values, and may be run
+    again. They raise LGIError for expected outcomes, which rolls back.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, engine: Engine, *, threads: int = 8) -> None:
+        self._reactor = reactor
+        self.engine = engine
+        self._threads = ThreadPool(minthreads=1, maxthreads=threads, name="database")
+        # SQLite has one writer: the others wait here in order, and not in threads for its file lock.
+        self._writers = DeferredSemaphore(1 if engine.dialect.name == "sqlite" else threads)
+
+    def start(self) -> None:
+        """Start the threads; before the reactor runs or while it does."""
+        self._threads.start()
+
+    def stop(self) -> None:
+        """Wait for transactions under way and close the connections."""
+        self._threads.stop()
+        self.engine.dispose()
+
+    async def run(
+        self, name: str, function: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Run `function` in a transaction that may write, and commit it.
+
+        Raises LGIError(OVERLOADED) when the database stays busy or away, after at most ATTEMPTS attempts.
+        """
+        await self._writers.acquire()
+        try:
+            return await self._attempts(name, False, lambda connection: function(connection, *args, **kwargs))
+        finally:
+            self._writers.release()
+
+    async def read(
+        self, name: str, function: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Run `function` in a transaction that only reads; raises like `run`."""
+        return await self._attempts(name, True, lambda connection: function(connection, *args, **kwargs))
+
+    async def _attempts(self, name: str, reading: bool, function: Callable[[Connection], R]) -> R:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                result: R = await deferToThreadPool(self._reactor, self._threads, self._once, reading, function)
+                return result
+            except DBAPIError as problem:
+                passing = (
+                    _error_code(problem) in _CONTENTION | _LOST
+                    or problem.connection_invalidated
+                    or _busy_sqlite(problem)
+                )
+                if not passing:
+                    raise
+                self._log.warn(
+                    "transaction {name}, attempt {attempt}: {problem}",
+                    name=name,
+                    attempt=attempt,
+                    problem=problem.orig,
+                )
+            except _CommitFailed as problem:
+                # Not repeated: it may have taken effect.
+                self._log.error(
+                    "transaction {name}: connection lost in commit: {problem}", name=name, problem=problem
+                )
+                break
+            await deferLater(self._reactor, 0.02 * 2**attempt)
+        raise LGIError(ErrorNumber.OVERLOADED, "the database does not answer", timeout=BACK_OFF_SECONDS)
+
+    def _once(self, reading: bool, function: Callable[[Connection], R]) -> R:
+        with self.engine.connect() as connection:
+            connection.execution_options(lgi_reading=reading)
+            with connection.begin() as transaction:
+                result = function(connection)
+                try:
+                    transaction.commit()
+                except OperationalError as problem:
+                    if _error_code(problem) in _LOST:
+                        raise _CommitFailed(str(problem.orig)) from problem
+                    raise
+                return result

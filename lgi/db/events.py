@@ -1,0 +1,45 @@
+"""The scheduler's agenda (LGI 1.41, event_queue)."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, insert, select
+
+from lgi.db.schema import event_queue
+
+SCHEDULE_CYCLE = "schedule_cycle"
+REPOSITORY_RESOURCES = "repository_resources"
+
+
+def schedule(connection: Connection, event: str, at: int) -> None:
+    """Put an event on the agenda for the second `at`; an equal one that is there already is this one."""
+    statement = insert(event_queue).prefix_with("OR IGNORE", dialect="sqlite")
+    for dialect in ("mysql", "mariadb"):
+        statement = statement.prefix_with("IGNORE", dialect=dialect)
+    connection.execute(statement, {"event_time_stamp": at, "event": event})
+
+
+def due(connection: Connection, now: int, limit: int) -> list[tuple[int, str]]:
+    """The events whose time has come, oldest first, as (time stamp, event)."""
+    rows = connection.execute(
+        select(event_queue.c.event_time_stamp, event_queue.c.event)
+        .where(event_queue.c.event_time_stamp <= now)
+        .order_by(event_queue.c.event_time_stamp, event_queue.c.event)
+        .limit(limit)
+    )
+    return [(row.event_time_stamp, row.event) for row in rows]
+
+
+def next_time(connection: Connection) -> int | None:
+    """When the earliest event is due, or None."""
+    value: int | None = connection.scalar(
+        select(event_queue.c.event_time_stamp).order_by(event_queue.c.event_time_stamp).limit(1)
+    )
+    return value
+
+
+def acknowledge(connection: Connection, at: int, event: str) -> bool:
+    """Take an event off the agenda; False if another scheduler did so first."""
+    result = connection.execute(
+        delete(event_queue).where(event_queue.c.event_time_stamp == at, event_queue.c.event == event)
+    )
+    return result.rowcount == 1

@@ -1,0 +1,209 @@
+"""Jobs: `job_queue`, and what is held beside it to find them (access, offers, repository)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, case, delete, distinct, func, insert, select, update
+
+from lgi.db.log import record
+from lgi.db.schema import job_access, job_offers, job_queue, job_repositories
+from lgi.lists import ANY, decode_list, encode_list
+from lgi.model import Job
+from lgi.states import JobState
+
+OWNER, READER, WRITER = "o", "r", "w"
+
+_BLOBS = ("input", "output")
+_PLAIN = [column for column in job_queue.c if column.name not in _BLOBS]
+
+
+def job_of_row(row: Row[Any]) -> Job:
+    """A row of `job_queue` as a value."""
+    values = dict(row._mapping)
+    for name in ("owners", "read_access", "write_access", "target_resources"):
+        values[name] = decode_list(values[name])
+    return Job(**values | {"state": JobState(values["state"])})
+
+
+def insert_job(connection: Connection, job: Job, repository: str, *, actor: str) -> int:
+    """Store a new job (its `job_id` is ignored) and return its number.
+
+    Four or five statements whatever the job. `lock_state` of the job says whether it is offered at once.
+    """
+    values = {
+        "state": job.state.value,
+        "application": job.application,
+        "owners": encode_list(job.owners),
+        "read_access": encode_list(job.read_access),
+        "write_access": encode_list(job.write_access),
+        "target_resources": encode_list(job.target_resources),
+        "input": job.input or b"",
+        "output": job.output or b"",
+        "job_specifics": job.job_specifics,
+        "lock_state": job.lock_state,
+        "state_time_stamp": job.state_time_stamp,
+        "daemon_pulse": job.daemon_pulse,
+        "priority": job.priority,
+    }
+    key = connection.execute(insert(job_queue), values).inserted_primary_key
+    assert key is not None
+    job_id: int = key[0]
+    rows = [
+        {"kind": kind, "name": name, "job_id": job_id}
+        for kind, names in ((OWNER, job.owners), (READER, job.read_access), (WRITER, job.write_access))
+        for name in names
+    ]
+    connection.execute(insert(job_access).values(rows))
+    connection.execute(insert(job_repositories), {"job_id": job_id, "name": repository})
+    if job.state is JobState.QUEUED and not job.lock_state:
+        offer(connection, job_id, job.application, job.target_resources, job.priority)
+    record(connection, job_id=job_id, from_state="", to_state=job.state.value, actor=actor, now=job.state_time_stamp)
+    return job_id
+
+
+def offer(connection: Connection, job_id: int, application: str, targets: Sequence[str], priority: int) -> None:
+    """Let resources find a queued job that nobody holds."""
+    connection.execute(
+        insert(job_offers).values(
+            [
+                {"application": application, "target": target, "priority": priority, "job_id": job_id}
+                for target in targets
+            ]
+        )
+    )
+
+
+def withdraw(connection: Connection, job_ids: Sequence[int]) -> None:
+    """Let no resource find these jobs."""
+    connection.execute(delete(job_offers).where(job_offers.c.job_id.in_(job_ids)))
+
+
+def fetch_job(connection: Connection, job_id: int, *, blobs: bool = False, for_update: bool = False) -> Job | None:
+    """One job, or None; `blobs` adds input and output, `for_update` keeps others from changing it until the end."""
+    statement = select(*(job_queue.c if blobs else _PLAIN)).where(job_queue.c.job_id == job_id)
+    if for_update:
+        statement = statement.with_for_update()
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else job_of_row(row)
+
+
+def fetch_repository(connection: Connection, job_id: int) -> str | None:
+    """The name of a job's repository."""
+    name: str | None = connection.scalar(select(job_repositories.c.name).where(job_repositories.c.job_id == job_id))
+    return name
+
+
+def update_job(connection: Connection, job: Job, changes: dict[str, Any]) -> bool:
+    """Change columns of a job if it still is in the state that `job` says; False if it is not.
+
+    Offers are not touched: a job that changes is locked, or its caller sees to them.
+    """
+    result = connection.execute(
+        update(job_queue)
+        .where(job_queue.c.job_id == job.job_id, job_queue.c.state == job.state.value)
+        .values(**changes)
+    )
+    return result.rowcount == 1
+
+
+def pulse(connection: Connection, job_id: int, now: int) -> None:
+    """Note that a daemon looks after the job."""
+    connection.execute(update(job_queue).where(job_queue.c.job_id == job_id).values(daemon_pulse=now))
+
+
+def delete_job(connection: Connection, job: Job, *, actor: str, now: int) -> bool:
+    """Remove a job that nobody holds locked and that still is in its state; False otherwise."""
+    withdraw(connection, [job.job_id])
+    result = connection.execute(
+        delete(job_queue).where(
+            job_queue.c.job_id == job.job_id,
+            job_queue.c.state == job.state.value,
+            job_queue.c.lock_state == 0,
+        )
+    )
+    if result.rowcount != 1:
+        return False
+    connection.execute(delete(job_access).where(job_access.c.job_id == job.job_id))
+    connection.execute(delete(job_repositories).where(job_repositories.c.job_id == job.job_id))
+    record(
+        connection,
+        job_id=job.job_id,
+        from_state=job.state.value,
+        to_state=JobState.DELETED.value,
+        actor=actor,
+        now=now,
+    )
+    return True
+
+
+def _filtered(statement: Any, column: Any, wanted: str) -> Any:
+    if not wanted or wanted == ANY:
+        return statement
+    if wanted.startswith("!"):
+        return statement.where(column != wanted[1:].strip())
+    return statement.where(column == wanted)
+
+
+def _readable(columns: Iterable[Any], names: Sequence[str], state: str, application: str) -> Any:
+    statement = (
+        select(*columns)
+        .select_from(job_access.join(job_queue, job_queue.c.job_id == job_access.c.job_id))
+        .where(job_access.c.kind == READER, job_access.c.name.in_([*names, ANY]))
+    )
+    statement = _filtered(statement, job_queue.c.state, state.lower())
+    return _filtered(statement, job_queue.c.application, application)
+
+
+def list_readable(
+    connection: Connection, names: Sequence[str], *, state: str, application: str, start: int, limit: int
+) -> list[Job]:
+    """The jobs that any of `names` may read, in order of their numbers, without input and output.
+
+    `state` and `application` filter, with `any` and a leading `!` for "not".
+    """
+    page = (
+        _readable([job_access.c.job_id], names, state, application)
+        .distinct()
+        .order_by(job_access.c.job_id)
+        .offset(start)
+        .limit(limit)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(*_PLAIN).join(page, page.c.job_id == job_queue.c.job_id).order_by(job_queue.c.job_id)
+    )
+    return [job_of_row(row) for row in rows]
+
+
+def count_readable(connection: Connection, names: Sequence[str], *, state: str, application: str) -> int:
+    """How many jobs any of `names` may read."""
+    counted = func.count(distinct(job_access.c.job_id))
+    return int(connection.scalar(_readable([counted], names, state, application)) or 0)
+
+
+def count_owned(connection: Connection, owner: str, application: str) -> tuple[int, int]:
+    """How many jobs of `application` (`any`: all) an owner has: queued and running ones, and in all."""
+    active = job_queue.c.state.in_([JobState.QUEUED.value, JobState.RUNNING.value])
+    statement = (
+        select(func.count(), func.coalesce(func.sum(case((active, 1), else_=0)), 0))
+        .select_from(job_access.join(job_queue, job_queue.c.job_id == job_access.c.job_id))
+        .where(job_access.c.kind == OWNER, job_access.c.name == owner)
+    )
+    row = connection.execute(_filtered(statement, job_queue.c.application, application)).one()
+    return int(row[1]), int(row[0])
+
+
+def without_pulse(connection: Connection, before: int, limit: int) -> list[Job]:
+    """Running and aborting jobs that no daemon has looked after since `before`."""
+    rows = connection.execute(
+        select(*_PLAIN)
+        .where(
+            job_queue.c.state.in_([JobState.RUNNING.value, JobState.ABORTING.value]),
+            job_queue.c.daemon_pulse < before,
+            job_queue.c.lock_state == 0,
+        )
+        .limit(limit)
+    )
+    return [job_of_row(row) for row in rows]

@@ -1,0 +1,177 @@
+"""Locks: `running_locks` and `lock_state` (LGI 1.41, Job locking mechanism).
+
+A job is held by one session at a time: `lock_state` goes from 0 to 1 in a conditional update, which decides every
+race, and the unique `job_id` of `running_locks` would refuse a second lock all the same. Every transaction that locks
+withdraws offers first, so that all of them take rows in one order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, delete, exists, false, func, insert, select, update
+
+from lgi.access import matches, owner_wanted
+from lgi.db.jobs import OWNER, job_of_row, offer, withdraw
+from lgi.db.schema import job_access, job_offers, job_queue, running_locks
+from lgi.errors import ErrorNumber, LGIError
+from lgi.lists import ANY, decode_list
+from lgi.model import Job, Lock
+from lgi.states import JobState
+
+
+def fetch_lock(connection: Connection, job_id: int) -> Lock | None:
+    """The lock on a job, or None."""
+    row = connection.execute(select(running_locks).where(running_locks.c.job_id == job_id)).one_or_none()
+    return None if row is None else Lock(**row._mapping)
+
+
+def session_holds_locks(connection: Connection, session_id: int) -> bool:
+    """Whether a session holds any lock."""
+    found = connection.scalar(
+        select(running_locks.c.lock_id).where(running_locks.c.session_id == session_id).limit(1)
+    )
+    return found is not None
+
+
+def lock_job(connection: Connection, job_id: int, *, resource_id: int, session_id: int, now: int) -> Lock:
+    """Lock a job for a session; raises LGIError(LOCK_REFUSED) when somebody holds it."""
+    withdraw(connection, [job_id])
+    taken = connection.execute(
+        update(job_queue).where(job_queue.c.job_id == job_id, job_queue.c.lock_state == 0).values(lock_state=1)
+    )
+    if taken.rowcount != 1:
+        raise LGIError(ErrorNumber.LOCK_REFUSED)
+    values = {"job_id": job_id, "resource_id": resource_id, "lock_time": now, "session_id": session_id}
+    key = connection.execute(insert(running_locks), values).inserted_primary_key
+    assert key is not None
+    return Lock(lock_id=key[0], **values)
+
+
+def held_lock(connection: Connection, job_id: int, *, resource_id: int, session_id: int) -> Lock:
+    """The lock this session holds on a job; raises LGIError when there is none or it is another's."""
+    lock = fetch_lock(connection, job_id)
+    if lock is None:
+        raise LGIError(ErrorNumber.LOCK_MISSING)
+    if (lock.resource_id, lock.session_id) != (resource_id, session_id):
+        raise LGIError(ErrorNumber.LOCK_OF_ANOTHER)
+    return lock
+
+
+def unlock_jobs(connection: Connection, job_ids: Sequence[int]) -> None:
+    """Take the locks off these jobs and offer again those that are queued."""
+    if not job_ids:
+        return
+    connection.execute(delete(running_locks).where(running_locks.c.job_id.in_(job_ids)))
+    connection.execute(update(job_queue).where(job_queue.c.job_id.in_(job_ids)).values(lock_state=0))
+    queued = connection.execute(
+        select(job_queue.c.job_id, job_queue.c.application, job_queue.c.target_resources, job_queue.c.priority).where(
+            job_queue.c.job_id.in_(job_ids), job_queue.c.state == JobState.QUEUED.value
+        )
+    ).all()
+    for row in queued:
+        offer(connection, row.job_id, row.application, decode_list(row.target_resources), row.priority)
+
+
+def locked_by_session(connection: Connection, session_id: int) -> list[int]:
+    """The jobs a session holds."""
+    return list(connection.scalars(select(running_locks.c.job_id).where(running_locks.c.session_id == session_id)))
+
+
+def _of_owners(owners: Sequence[str]) -> list[ColumnElement[bool]]:
+    """Conditions on an offer that its job's owners meet the posted filter (see `lgi.access.owner_wanted`)."""
+
+    def owned_by(names: list[str]) -> ColumnElement[bool]:
+        return exists().where(
+            job_access.c.kind == OWNER, job_access.c.name.in_(names), job_access.c.job_id == job_offers.c.job_id
+        )
+
+    refused = [name[1:].strip() for name in owners if name.startswith("!")]
+    allowed = [name for name in owners if not name.startswith("!")]
+    conditions = []
+    if ANY in refused:
+        conditions.append(false())
+    elif refused:
+        conditions.append(~owned_by(refused))
+    if allowed and ANY not in allowed:
+        conditions.append(owned_by(allowed))
+    return conditions
+
+
+def count_offers(connection: Connection, *, application: str, resource_name: str, owners: Sequence[str] = ()) -> int:
+    """How many queued jobs there are for a resource, whether locked or not."""
+    on_offer = connection.scalar(
+        select(func.count()).where(
+            job_offers.c.application == application,
+            job_offers.c.target.in_([ANY, resource_name]),
+            *_of_owners(owners),
+        )
+    )
+    held = connection.execute(
+        select(job_queue.c.owners, job_queue.c.target_resources)
+        .join(running_locks, running_locks.c.job_id == job_queue.c.job_id)
+        .where(job_queue.c.state == JobState.QUEUED.value, job_queue.c.application == application)
+    )
+    return int(on_offer or 0) + sum(
+        matches([resource_name], decode_list(row.target_resources)) and owner_wanted(decode_list(row.owners), owners)
+        for row in held
+    )
+
+
+def claim_offers(
+    connection: Connection,
+    *,
+    application: str,
+    resource_name: str,
+    resource_id: int,
+    session_id: int,
+    owners: Sequence[str] = (),
+    start: int,
+    limit: int,
+    now: int,
+) -> list[Job]:
+    """Lock up to `limit` jobs on offer to a resource, first come first, and return them in that order.
+
+    `owners` is the posted filter: names to take work of, and names with a leading `!` to take none of. Rows that
+    another transaction is about to take are passed over, not waited for.
+    """
+    # One range of the key for each target; a job is offered under `any` or under names, never both.
+    offers = [
+        (row.priority, row.job_id)
+        for target in (ANY, resource_name)
+        for row in connection.execute(
+            select(job_offers.c.priority, job_offers.c.job_id)
+            .where(job_offers.c.application == application, job_offers.c.target == target, *_of_owners(owners))
+            .order_by(job_offers.c.priority, job_offers.c.job_id)
+            .limit(start + limit)
+            .with_for_update(skip_locked=True)
+        )
+    ]
+    wanted = [job_id for _priority, job_id in sorted(offers)[start : start + limit]]
+    if not wanted:
+        return []
+    columns = [column for column in job_queue.c if column.name not in ("input", "output")]
+    rows = connection.execute(
+        select(*columns)
+        .where(
+            job_queue.c.job_id.in_(wanted),
+            job_queue.c.lock_state == 0,
+            job_queue.c.state == JobState.QUEUED.value,
+        )
+        .with_for_update(skip_locked=True)
+    ).all()
+    jobs = {job.job_id: job for job in map(job_of_row, rows) if job.targets(resource_name)}
+    if not jobs:
+        return []
+    taken = list(jobs)
+    connection.execute(update(job_queue).where(job_queue.c.job_id.in_(taken)).values(lock_state=1))
+    connection.execute(
+        insert(running_locks).values(
+            [
+                {"job_id": job_id, "resource_id": resource_id, "lock_time": now, "session_id": session_id}
+                for job_id in taken
+            ]
+        )
+    )
+    withdraw(connection, taken)
+    return [jobs[job_id] for job_id in wanted if job_id in jobs]

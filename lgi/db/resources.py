@@ -1,0 +1,125 @@
+"""Registered resources and project servers: `active_resources`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from lgi.db.schema import active_resources, resource_applications
+from lgi.lists import ANY
+from lgi.model import Resource, ServerFlag
+from lgi.wire.dialect import parse_fragment
+
+
+def _resource(row: Row[Any]) -> Resource:
+    values = dict(row._mapping)
+    certificate = bytes(values["client_certificate"]).decode("ascii", "replace")
+    return Resource(
+        **values | {"client_certificate": certificate, "project_server": ServerFlag(values["project_server"])}
+    )
+
+
+def fetch_resource(connection: Connection, name: str) -> Resource | None:
+    """A resource by its name, or None."""
+    row = connection.execute(select(active_resources).where(active_resources.c.resource_name == name)).one_or_none()
+    return None if row is None else _resource(row)
+
+
+def list_resources(connection: Connection) -> list[Resource]:
+    """All resources that are not project servers, in order of their numbers."""
+    rows = connection.execute(
+        select(active_resources)
+        .where(active_resources.c.project_server == ServerFlag.NONE.value)
+        .order_by(active_resources.c.resource_id)
+    )
+    return [_resource(row) for row in rows]
+
+
+def list_servers(connection: Connection) -> list[Resource]:
+    """All project servers, in order of their numbers."""
+    rows = connection.execute(
+        select(active_resources)
+        .where(active_resources.c.project_server != ServerFlag.NONE.value)
+        .order_by(active_resources.c.resource_id)
+    )
+    return [_resource(row) for row in rows]
+
+
+def list_names(connection: Connection) -> list[str]:
+    """The names of everything registered, sorted."""
+    return list(
+        connection.scalars(select(active_resources.c.resource_name).order_by(active_resources.c.resource_name))
+    )
+
+
+def register(
+    connection: Connection,
+    *,
+    name: str,
+    certificate: str,
+    url: str,
+    project_server: ServerFlag = ServerFlag.NONE,
+    capabilities: str = "",
+) -> int:
+    """Add a resource, or give a known one a new certificate, address and role; returns its number."""
+    found = fetch_resource(connection, name)
+    values = {"client_certificate": certificate.encode("ascii"), "url": url, "project_server": project_server.value}
+    if found is not None:
+        connection.execute(
+            update(active_resources).where(active_resources.c.resource_id == found.resource_id).values(**values)
+        )
+        if capabilities:
+            set_capabilities(connection, found, capabilities)
+        return found.resource_id
+    key = connection.execute(
+        insert(active_resources), {"resource_name": name, "resource_capabilities": capabilities, **values}
+    ).inserted_primary_key
+    assert key is not None
+    _index_applications(connection, name, capabilities)
+    return int(key[0])
+
+
+def set_capabilities(connection: Connection, resource: Resource, capabilities: str) -> None:
+    """Store what a resource says it can do: well-formed XML, an element for each application."""
+    connection.execute(
+        update(active_resources)
+        .where(active_resources.c.resource_id == resource.resource_id)
+        .values(resource_capabilities=capabilities)
+    )
+    connection.execute(
+        delete(resource_applications).where(resource_applications.c.resource_name == resource.resource_name)
+    )
+    _index_applications(connection, resource.resource_name, capabilities)
+
+
+def _index_applications(connection: Connection, name: str, capabilities: str) -> None:
+    applications = dict.fromkeys(str(child.tag) for child in parse_fragment(capabilities))
+    if applications:
+        connection.execute(
+            insert(resource_applications).values(
+                [{"application": application, "resource_name": name} for application in applications]
+            )
+        )
+
+
+def touch(connection: Connection, resource: Resource, now: int) -> None:
+    """Note that a resource has called."""
+    connection.execute(
+        update(active_resources)
+        .where(active_resources.c.resource_id == resource.resource_id)
+        .values(last_call_time=now)
+    )
+
+
+def offering(connection: Connection, application: str, targets: Sequence[str]) -> tuple[list[str], bool]:
+    """Which of `targets` offer the application (`any` stays `any`), and whether anybody offers it at all."""
+    names = set(
+        connection.scalars(
+            select(resource_applications.c.resource_name).where(resource_applications.c.application == application)
+        )
+    )
+    if ANY in targets:
+        return ([ANY] if names else []), bool(names)
+    return [target for target in targets if target in names], bool(names)

@@ -1,0 +1,224 @@
+"""Bodies of requests, taken apart while they arrive: fields in memory within limits, files on disk.
+
+Twisted hands a body over as writes on a file-like `content`. A body that cannot be taken remembers why in `failure`
+and drops the rest, so that the answer says it.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+import attrs
+from multipart import MultipartError, MultipartSegment, PushMultipartParser
+
+from lgi.errors import ErrorNumber, LGIError
+from lgi.httpd.spool import Spool, SpooledFile
+from lgi.wire.fields import RECEIVED_MAXIMUM
+
+MAX_PARTS = 1000
+MAX_URLENCODED = 4 * 1024 * 1024
+_UPLOAD_PREFIX = "uploaded_file"
+
+
+@attrs.frozen(kw_only=True)
+class Upload:
+    """A file part of a form: the name its client gave it, which is data and not a path, and what it holds."""
+
+    filename: str
+    file: SpooledFile
+
+
+class Body:
+    """What all bodies have in common: a limit in bytes, a count, and the reason for a refusal."""
+
+    def __init__(self, maximum: int) -> None:
+        self.failure: LGIError | None = None
+        self._maximum = maximum
+        self._received = 0
+
+    def write(self, data: bytes) -> None:
+        """Take the next piece, or drop it once something was wrong."""
+        self._received += len(data)
+        if self.failure is not None:
+            return
+        if self._received > self._maximum:
+            self._fail(LGIError(ErrorNumber.REQUEST_TOO_BIG, f"at most {self._maximum} bytes"))
+            return
+        try:
+            self.take(data)
+        except LGIError as problem:
+            self._fail(problem)
+        except MultipartError as problem:
+            self._fail(LGIError(ErrorNumber.UPLOAD_FAILED, f"the form cannot be read: {problem}"))
+        except OSError as problem:
+            self._fail(LGIError(ErrorNumber.UPLOAD_FAILED, f"it cannot be stored here: {problem.strerror}"))
+
+    def take(self, data: bytes) -> None:
+        """Take apart the next piece; raises LGIError, MultipartError or OSError."""
+        raise NotImplementedError
+
+    def _fail(self, problem: LGIError) -> None:
+        self.failure = problem
+        self.close()
+
+    def tell(self) -> int:
+        """How much has come, in bytes."""
+        return self._received
+
+    def seek(self, _offset: int, _whence: int = 0) -> None:
+        """Do nothing: what was written has been taken apart already."""
+
+    def close(self) -> None:
+        """Drop what was not kept."""
+
+
+class FileBody(Body):
+    """The body of a PUT: one file."""
+
+    def __init__(self, spool: Spool, maximum: int) -> None:
+        super().__init__(maximum)
+        self._spool = spool
+        self.file: SpooledFile | None = None
+
+    def take(self, data: bytes) -> None:
+        """Store the next piece."""
+        if self.file is None:
+            self.file = self._spool.create()
+        self.file.write(data)
+
+    def take_file(self) -> SpooledFile:
+        """The file (an empty one if nothing came), which is the caller's to keep or discard; raises OSError."""
+        file = self.file or self._spool.create()
+        self.file = None
+        return file
+
+    def close(self) -> None:
+        """Drop the file if nobody took it."""
+        if self.file is not None:
+            self.take_file().discard()
+
+
+class FormBody(Body):
+    """A posted form. Of fields posted twice the last one counts, as in the deployed server."""
+
+    def __init__(self, maximum: int) -> None:
+        super().__init__(maximum)
+        self.fields: dict[str, bytes | None] = {}
+        self.uploads: list[Upload] = []
+
+    def finish(self) -> None:
+        """Check that the form is complete; raises LGIError."""
+        if self.failure is not None:
+            raise self.failure
+
+    def take_uploads(self) -> list[Upload]:
+        """The files, which are the caller's to keep or discard from now on, whatever becomes of the connection."""
+        uploads, self.uploads = self.uploads, []
+        return uploads
+
+    def close(self) -> None:
+        """Drop the files that nobody took."""
+        for upload in self.take_uploads():
+            upload.file.discard()
+
+
+class UrlencodedBody(FormBody):
+    """A form as `application/x-www-form-urlencoded`, which is never large."""
+
+    def __init__(self, maximum: int) -> None:
+        super().__init__(min(maximum, MAX_URLENCODED))
+        self._data = bytearray()
+
+    def take(self, data: bytes) -> None:
+        """Gather it."""
+        self._data += data
+
+    def finish(self) -> None:
+        """Read the fields; raises LGIError."""
+        super().finish()
+        try:
+            pairs = parse_qsl(
+                bytes(self._data), keep_blank_values=True, max_num_fields=MAX_PARTS, encoding="utf-8", errors="strict"
+            )
+        except ValueError as problem:
+            raise LGIError(ErrorNumber.UPLOAD_FAILED, f"the form cannot be read: {problem}") from None
+        for name, value in pairs:
+            self.fields[_name(name)] = _bounded(value)
+
+
+def _name(name: str | bytes) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+
+
+def _bounded(value: str | bytes) -> bytes | None:
+    data = value.encode() if isinstance(value, str) else value
+    return data if len(data) <= RECEIVED_MAXIMUM else None
+
+
+class MultipartBody(FormBody):
+    """A form as `multipart/form-data`, whose files go to the spool as they come."""
+
+    def __init__(self, spool: Spool, maximum: int, max_file_size: int, boundary: bytes) -> None:
+        super().__init__(maximum)
+        self._spool = spool
+        self._max_file_size = max_file_size
+        self._parser = PushMultipartParser(boundary, max_segment_count=MAX_PARTS)
+        self._segment: MultipartSegment | None = None
+        self._field: bytearray | None = None
+        self._oversize = False
+
+    def take(self, data: bytes) -> None:
+        """Take the next piece apart."""
+        for item in self._parser.parse(data):
+            if isinstance(item, MultipartSegment):
+                self._begin(item)
+            elif item is None:
+                self._end()
+            else:
+                self._continue(bytes(item))
+
+    def _begin(self, segment: MultipartSegment) -> None:
+        self._segment = segment
+        self._oversize = False
+        if segment.filename is not None and segment.name.startswith(_UPLOAD_PREFIX):
+            self._field = None
+            self.uploads.append(Upload(filename=segment.filename, file=self._spool.create()))
+        else:
+            self._field = bytearray()
+
+    def _continue(self, data: bytes) -> None:
+        if self._field is None:
+            file = self.uploads[-1].file
+            if file.size + len(data) > self._max_file_size:
+                raise LGIError(ErrorNumber.FILE_TOO_BIG, f"at most {self._max_file_size} bytes")
+            file.write(data)
+        elif len(self._field) + len(data) > RECEIVED_MAXIMUM:
+            self._oversize = True
+        else:
+            self._field += data
+
+    def _end(self) -> None:
+        assert self._segment is not None
+        if self._field is not None:
+            self.fields[self._segment.name] = None if self._oversize else bytes(self._field)
+        self._segment = None
+
+    def finish(self) -> None:
+        """Check that the form was complete; raises LGIError."""
+        super().finish()
+        try:
+            self._parser.close()
+        except MultipartError as problem:
+            raise LGIError(ErrorNumber.UPLOAD_FAILED, f"the form cannot be read: {problem}") from None
+
+
+def boundary_of(content_type: str) -> bytes | None:
+    """The boundary in a Content-Type of multipart/form-data, quoted or not.
+
+    Read by hand since deployed clients send boundaries with characters (`@$_`) that belong into quotes and are not.
+    """
+    for part in content_type.split(";")[1:]:
+        key, _, value = part.strip().partition("=")
+        if key.lower() == "boundary":
+            return value.strip().strip('"').encode("latin-1") or None
+    return None

@@ -1,0 +1,116 @@
+"""From requests to handlers and back: identity, limits, and the one mapping of errors.
+
+A handler gets a `Call` and returns the content of `<response>`. What it raises as LGIError is told by number with
+status 200, as deployed clients expect; anything else is logged with its traceback and answered blandly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import attrs
+from klein import Klein
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from lgi.errors import ErrorNumber, LGIError
+from lgi.httpd.body import FormBody, Upload
+from lgi.httpd.peer import Caller
+from lgi.httpd.site import Request
+from lgi.wire.answers import Envelope
+from lgi.wire.fields import PostedFields
+
+R = TypeVar("R")
+
+
+@attrs.frozen(kw_only=True)
+class Call:
+    """A posted call: who calls, the fields, and the files that came with them."""
+
+    caller: Caller
+    fields: PostedFields
+    uploads: tuple[Upload, ...] = ()
+
+
+Handler = Callable[[Call], Awaitable[str]]
+
+
+def shielded(coroutine: Coroutine[Any, Any, R]) -> Deferred[R]:
+    """Run `coroutine` to its end, also when its client hangs up: half a change is none that anybody wants."""
+    outer: Deferred[R] = Deferred(lambda _cancelled: None)
+    abandoned = Logger()
+
+    def deliver(result: R | Failure) -> None:
+        if not outer.called:
+            outer.callback(result)
+        elif isinstance(result, Failure):
+            abandoned.failure("a request whose client had gone failed", failure=result)
+
+    ensureDeferred(coroutine).addBoth(deliver)
+    return outer
+
+
+class Router:
+    """Registers API calls on a Klein application."""
+
+    _log = Logger()
+
+    def __init__(
+        self, *, envelope: Envelope, identify: Callable[[Any], Caller], max_requests: int, back_off: int
+    ) -> None:
+        self.app = Klein()
+        self._envelope = envelope
+        self._identify = identify
+        self._max_requests = max_requests
+        self._back_off = back_off
+        self._under_way = 0
+
+    def identify(self, request: Request) -> Caller:
+        """Who made this request; raises LGIError(CERTIFICATE_REFUSED)."""
+        return self._identify(request.transport)
+
+    def add(self, path: str, handler: Handler) -> None:
+        """Serve POST on `path` by `handler`."""
+
+        def route(request: Request) -> Deferred[bytes]:
+            return shielded(self._answer(request, handler))
+
+        self.app.route(path, methods=["POST"], endpoint=path)(route)
+
+    async def _answer(self, request: Request, handler: Handler) -> bytes:
+        self._under_way += 1
+        try:
+            body = self._envelope.wrap(await self._handle(request, handler))
+        except LGIError as problem:
+            self._log.debug("{path}: {problem}", path=request.path, problem=problem)
+            body = self._envelope.wrap_error(problem)
+        except Exception:
+            self._log.failure("{path} failed", path=request.path)
+            request.setResponseCode(500)
+            body = self._envelope.wrap_error(
+                LGIError(ErrorNumber.OVERLOADED, "an unexpected error, see the server's log", timeout=self._back_off)
+            )
+        finally:
+            self._under_way -= 1
+        request.responseHeaders.setRawHeaders("Content-Type", ["text/xml; charset=UTF-8"])
+        request.responseHeaders.setRawHeaders("Content-Length", [str(len(body))])
+        return body
+
+    async def _handle(self, request: Request, handler: Handler) -> str:
+        if self._under_way > self._max_requests:
+            raise LGIError(ErrorNumber.OVERLOADED, timeout=self._back_off)
+        caller = self.identify(request)
+        form = request.content
+        if not isinstance(form, FormBody):
+            if form is not None and form.failure is not None:
+                raise form.failure
+            raise LGIError(ErrorNumber.UPLOAD_FAILED, "the request is not a posted form")
+        form.finish()
+        uploads = form.take_uploads()
+        try:
+            return await handler(Call(caller=caller, fields=PostedFields(values=form.fields), uploads=tuple(uploads)))
+        finally:
+            for upload in uploads:
+                upload.file.discard()

@@ -1,0 +1,72 @@
+"""Our HTTP server: HTTP/1.1, client certificates, bodies that never sit in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from twisted.web.resource import IResource
+from twisted.web.server import Request as WebRequest
+from twisted.web.server import Site as WebSite
+
+from lgi.httpd.body import Body, FileBody, MultipartBody, UrlencodedBody, boundary_of
+from lgi.httpd.spool import Spool
+
+FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
+
+
+@attrs.frozen(kw_only=True)
+class BodyLimits:
+    """Sizes in bytes: of a whole request, and of one file in it."""
+
+    request: int
+    file: int
+
+
+class Request(WebRequest):
+    """A request whose body is taken apart as it comes."""
+
+    def gotLength(self, length: int | None) -> None:
+        """Choose where the body goes, now that all headers are there; one that is too big is refused before it."""
+        channel: Any = self.channel
+        site: Site = channel.site
+        self.content = site.body_for(self.getHeader("content-type") or "")
+        if length is not None and length > site.limits.request:
+            # Said at once, and the connection closed: nobody waits for the end of a body that is not wanted.
+            body = site.too_big
+            channel.transport.write(
+                b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Type: text/xml; charset=UTF-8\r\n"
+                b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+            )
+            channel.loseConnection()
+
+
+class Site(WebSite):
+    """Serves `root`; `too_big` is the answer to a request that announces more than `limits.request` bytes."""
+
+    requestFactory = Request
+
+    def __init__(
+        self, root: IResource, *, spool: Spool, limits: BodyLimits, too_big: bytes, reactor: Any, idle_timeout: int
+    ) -> None:
+        super().__init__(
+            root, requestFactory=Request, timeout=idle_timeout, reactor=reactor, parsePOSTFormSubmission=False
+        )
+        self._spool = spool
+        self.limits = limits
+        self.too_big = too_big
+        self.displayTracebacks = False
+
+    # HTTP/2 would hide the peer's certificate from Twisted's request.
+    def acceptableProtocols(self) -> list[bytes]:
+        """Speak HTTP/1.1 alone."""
+        return [b"http/1.1"]
+
+    def body_for(self, content_type: str) -> Body:
+        """The receiver for a body of this type."""
+        kind = content_type.partition(";")[0].strip().lower()
+        if kind == FORM_TYPES[0] and (boundary := boundary_of(content_type)):
+            return MultipartBody(self._spool, self.limits.request, self.limits.file, boundary)
+        if kind == FORM_TYPES[1]:
+            return UrlencodedBody(self.limits.request)
+        return FileBody(self._spool, self.limits.file)

@@ -1,0 +1,77 @@
+"""Where bodies of requests wait: on the file system that they are to end on, so that keeping one is a rename."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+PREFIX = "upload-"
+# No transfer takes longer than this; what is older was left by a process that was killed.
+LEFTOVER_SECONDS = 7 * 24 * 3600
+
+
+class SpooledFile:
+    """A file being received, 0600, which vanishes unless it is kept."""
+
+    def __init__(self, directory: Path) -> None:
+        descriptor, name = tempfile.mkstemp(dir=directory, prefix=PREFIX)
+        self._path: Path | None = Path(name)
+        self._stream: BinaryIO = os.fdopen(descriptor, "wb")
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """Add to the file; raises OSError when the disk is full."""
+        self._stream.write(data)
+        self.size += len(data)
+
+    def keep(self, target: Path) -> None:
+        """Make the file durable as `target`, in place of an older one; call it in a thread.
+
+        Raises OSError, upon which the file is still to be discarded and the older one is unchanged.
+        """
+        assert self._path is not None
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._path.chmod(0o640)
+        self._path.replace(target)
+        self._path = None
+        self._stream.close()
+        sync_directory(target.parent)
+
+    def discard(self) -> None:
+        """Close and remove the file, unless it was kept; may be called more than once."""
+        self._stream.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._path = None
+
+
+class Spool:
+    """The directory in which files are received."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def prepare(self) -> None:
+        """Make the directory, and remove what killed processes left in it long ago."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        oldest = time.time() - LEFTOVER_SECONDS
+        for path in self._directory.glob(f"{PREFIX}*"):
+            if path.stat().st_mtime < oldest:
+                path.unlink(missing_ok=True)
+
+    def create(self) -> SpooledFile:
+        """A new file to receive into; raises OSError."""
+        return SpooledFile(self._directory)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

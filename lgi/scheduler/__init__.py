@@ -1,0 +1,1 @@
+"""The scheduler: works the event queue (LGI 1.41, Scheduler)."""

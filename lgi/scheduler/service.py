@@ -1,0 +1,134 @@
+"""The scheduler's services: for each project, fetch due events, work them, acknowledge them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+
+from lgi.config import ConfigError, SchedulerSection, ServerConfig
+from lgi.db.database import Database
+from lgi.db.events import REPOSITORY_RESOURCES, SCHEDULE_CYCLE
+from lgi.db.resources import list_names
+from lgi.db.upgrade import SchemaError
+from lgi.repository.files import Repositories
+from lgi.scheduler import work
+from lgi.service import Periodic, cannot_start
+from lgi.setup import check_databases, open_databases, repositories_of
+
+# The event queue is a table that other processes write to; this often it is looked at.
+LOOK_SECONDS = 1.0
+
+
+class ResourceLists:
+    """The file that lets resources change repositories: the resources of all projects of this server."""
+
+    def __init__(self, databases: dict[str, Database], repositories: Repositories) -> None:
+        self._databases = databases
+        self._repositories = repositories
+        self._written: tuple[str, ...] | None = None
+
+    async def write(self) -> None:
+        """Write the list if it has changed since this process wrote it."""
+        names: set[str] = set()
+        for database in self._databases.values():
+            names.update(await database.read("list names", list_names))
+        wanted = tuple(sorted(names))
+        if wanted != self._written:
+            await deferToThread(self._repositories.write_resource_list, wanted)
+            self._written = wanted
+
+
+class ProjectScheduler:
+    """Works the events of one project. Several may run at once: each step is one transaction, safe to repeat."""
+
+    _log = Logger()
+
+    def __init__(
+        self, reactor: Any, name: str, database: Database, section: SchedulerSection, resources: ResourceLists
+    ) -> None:
+        self._reactor = reactor
+        self._name = name
+        self._database = database
+        self._section = section
+        self._resources = resources
+        self._cycle_at = 0
+
+    def _now(self) -> int:
+        return int(self._reactor.seconds())
+
+    async def work(self) -> float:
+        """Work what is due; returns the seconds until there may be more."""
+        now = self._now()
+        events = await self._database.read("due events", work.due_events, now)
+        kinds = {event for _at, event in events}
+        if now >= self._cycle_at:
+            # A regular cycle needs no event: sessions and pulses run out without one.
+            kinds.add(SCHEDULE_CYCLE)
+            self._cycle_at = now + self._section.interval
+        if SCHEDULE_CYCLE in kinds:
+            await self._cycle(now)
+        if kinds & {REPOSITORY_RESOURCES, SCHEDULE_CYCLE}:
+            await self._resources.write()
+        for event in kinds - {REPOSITORY_RESOURCES, SCHEDULE_CYCLE}:
+            self._log.warn("project {project}: unknown event {event!r}", project=self._name, event=event)
+        if events:
+            await self._database.run("finish events", work.finish_events, events)
+        left = await self._database.read("next event", work.seconds_to_next, now, self._section.interval)
+        return min(left, LOOK_SECONDS)
+
+    async def _cycle(self, now: int) -> None:
+        ended = await self._database.run("end stale sessions", work.end_stale_sessions, now)
+        if ended:
+            self._log.info("project {project}: ended {ended} stale sessions", project=self._name, ended=ended)
+        lost = await self._database.run("see to lost jobs", work.see_to_lost_jobs, now, self._section.pulse_timeout)
+        for job, state in lost:
+            self._log.warn(
+                "project {project}: no daemon looks after job {job_id}, which was {before} and is now {state}",
+                project=self._name,
+                job_id=job.job_id,
+                before=job.state,
+                state=state,
+            )
+
+
+class SchedulerService(MultiService):
+    """The scheduler of all projects of a server."""
+
+    def __init__(self, reactor: Any, config: ServerConfig) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._config = config
+        self._databases: dict[str, Database] = {}
+
+    def startService(self) -> None:
+        """Open the databases and begin."""
+        try:
+            repositories = repositories_of(self._config)
+            repositories.prepare()
+            self._databases = open_databases(self._config, self._reactor)
+            check_databases(self._databases)
+        except (SchemaError, ConfigError) as problem:
+            cannot_start("lgi-scheduler", problem)
+        except OSError as problem:
+            cannot_start("lgi-scheduler", f"{problem.filename}: {problem.strerror}")
+        resources = ResourceLists(self._databases, repositories)
+        for name, database in self._databases.items():
+            database.start()
+            scheduler = ProjectScheduler(self._reactor, name, database, self._config.scheduler, resources)
+            Periodic(self._reactor, f"scheduler of project {name}", scheduler.work).setServiceParent(self)
+        super().startService()
+
+    async def _stop(self) -> None:
+        stopping = super().stopService()
+        if stopping is not None:
+            await stopping
+        for database in self._databases.values():
+            database.stop()
+
+    def stopService(self) -> Deferred[None]:
+        """Wait for work under way, and close the databases."""
+        return Deferred.fromCoroutine(self._stop())

@@ -1,0 +1,1 @@
+"""The project server: use cases, thin routes, the object graph."""

@@ -1,0 +1,168 @@
+"""The calls of resources: parse, call one use case, encode.
+
+LGI 1.41, Resource interfacing with the project server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+from twisted.internet.threads import deferToThread
+
+from lgi.config import LimitsSection
+from lgi.errors import ErrorNumber, LGIError
+from lgi.httpd.router import Call, Handler
+from lgi.lists import encode_list
+from lgi.server import sessions, submit, work
+from lgi.server.project import Projects
+from lgi.states import JobState
+from lgi.wire import answers
+from lgi.wire.fields import PostedFields
+
+
+def posted_job_state(fields: PostedFields) -> JobState | None:
+    """The state that was posted, None if none was; raises LGIError for a word that is no state."""
+    text = fields.optional_short("state")
+    if not text:
+        return None
+    try:
+        return JobState(text.lower())
+    except ValueError:
+        raise LGIError(ErrorNumber.STATE_MISSING, f"{text!r} is not the state of a job") from None
+
+
+@attrs.frozen(kw_only=True)
+class ResourceRoutes:
+    """The handlers, by path below the server's URL."""
+
+    projects: Projects
+    limits: LimitsSection
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Path to handler."""
+        calls = {
+            "signup_resource": self.sign_up,
+            "signoff_resource": self.sign_off,
+            "request_work": self.request_work,
+            "request_job_details": self.details,
+            "lock_job": self.lock,
+            "unlock_job": self.unlock,
+            "update_job": self.update,
+            "submit_job": self.submit,
+            "job_state": self.state,
+        }
+        return {f"resources/resource_{name}.php": handler for name, handler in calls.items()}
+
+    async def sign_up(self, call: Call) -> str:
+        """Start a session."""
+        project = self.projects.of(call)
+        capabilities = call.fields.optional_long("capabilities")
+        resource, session_id = await sessions.sign_up(project, call.caller, capabilities)
+        return answers.session(resource, project.name, await project.servers(), session_id)
+
+    async def sign_off(self, call: Call) -> str:
+        """End a session."""
+        project = self.projects.of(call)
+        session_id = call.fields.integer("session_id")
+        resource = await sessions.sign_off(project, call.caller, session_id)
+        return answers.session(resource, project.name, await project.servers(), session_id)
+
+    async def request_work(self, call: Call) -> str:
+        """Lock and list queued jobs, or count them."""
+        project = self.projects.of(call)
+        fields = call.fields
+        limit = fields.optional_integer("limit")
+        wanted = work.WorkRequest(
+            session_id=fields.integer("session_id"),
+            application=fields.short("application"),
+            owners=fields.optional_names("owners"),
+            start=fields.optional_integer("start") or 0,
+            limit=min(self.limits.work_default if limit is None else limit, self.limits.work_maximum),
+        )
+        resource, number, jobs = await work.request_work(project, call.caller, wanted)
+        return answers.work(
+            resource,
+            project.name,
+            await project.servers(),
+            session_id=wanted.session_id,
+            application=wanted.application,
+            owners=encode_list(wanted.owners),
+            start=wanted.start,
+            limit=wanted.limit,
+            number_of_jobs=number,
+            jobs=jobs,
+        )
+
+    async def details(self, call: Call) -> str:
+        """Everything about a locked job."""
+        project = self.projects.of(call)
+        session_id, job_id = call.fields.integer("session_id"), call.fields.integer("job_id")
+        resource, job, repository = await work.details(project, call.caller, session_id, job_id)
+        files = await deferToThread(project.repositories.list, repository)
+        servers = await project.servers()
+        return answers.resource_job(resource, project.name, servers, job, session_id=session_id, files=files)
+
+    async def lock(self, call: Call) -> str:
+        """Lock a job."""
+        project = self.projects.of(call)
+        session_id, job_id = call.fields.integer("session_id"), call.fields.integer("job_id")
+        resource, held = await sessions.lock(project, call.caller, session_id, job_id)
+        return answers.lock(resource, project.name, await project.servers(), held, session_id=session_id)
+
+    async def unlock(self, call: Call) -> str:
+        """Unlock a job."""
+        project = self.projects.of(call)
+        session_id, job_id = call.fields.integer("session_id"), call.fields.integer("job_id")
+        resource, held = await sessions.unlock(project, call.caller, session_id, job_id)
+        servers = await project.servers()
+        return answers.lock(resource, project.name, servers, held, session_id=session_id, unlock_time=project.now())
+
+    async def update(self, call: Call) -> str:
+        """Change a locked job."""
+        project = self.projects.of(call)
+        fields = call.fields
+        session_id, job_id = fields.integer("session_id"), fields.integer("job_id")
+        posted = work.JobChanges(
+            state=posted_job_state(fields),
+            target_resources=fields.optional_names("target_resources") or None,
+            job_specifics=fields.optional_long("job_specifics"),
+            input=fields.binhex("input"),
+            output=fields.binhex("output"),
+        )
+        resource, job = await work.update(project, call.caller, session_id, job_id, posted)
+        return answers.resource_job(resource, project.name, await project.servers(), job, session_id=session_id)
+
+    async def submit(self, call: Call) -> str:
+        """Submit a job that is locked at once for the session."""
+        project = self.projects.of(call)
+        fields = call.fields
+        session_id = fields.integer("session_id")
+        state = posted_job_state(fields)
+        if state is None:
+            raise LGIError(ErrorNumber.STATE_MISSING)
+        owners = fields.names("owners")
+        resource, job, files = await submit.submit_of_resource(
+            project, call.caller, session_id, state, owners, posted_submission(fields), call.uploads
+        )
+        servers = await project.servers()
+        return answers.resource_job(resource, project.name, servers, job, session_id=session_id, files=files)
+
+    async def state(self, call: Call) -> str:
+        """The state of a job."""
+        project = self.projects.of(call)
+        resource, job = await work.state(project, call.caller, call.fields.integer("job_id"))
+        return answers.resource_job(resource, project.name, await project.servers(), job)
+
+
+def posted_submission(fields: PostedFields) -> submit.Submission:
+    """What is posted of a new job, by users and by resources alike."""
+    return submit.Submission(
+        application=fields.short("application"),
+        target_resources=fields.names("target_resources"),
+        job_specifics=fields.optional_long("job_specifics") or "",
+        input=fields.binhex("input") or b"",
+        output=fields.binhex("output") or b"",
+        read_access=fields.optional_names("read_access"),
+        write_access=fields.optional_names("write_access"),
+    )

@@ -1,0 +1,166 @@
+"""The project server's object graph, wired in one place."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, wrapServerTLS
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.web.resource import IResource, Resource
+
+from lgi import __version__
+from lgi.config import ServerConfig
+from lgi.db.database import Database
+from lgi.db.upgrade import SchemaError
+from lgi.errors import ErrorNumber, LGIError
+from lgi.httpd.peer import Peers
+from lgi.httpd.router import Router
+from lgi.httpd.site import BodyLimits, Request, Site
+from lgi.repository.files import Repositories
+from lgi.repository.http import RepositoryResource
+from lgi.server.news import News
+from lgi.server.project import Project, Projects
+from lgi.server.resource_routes import ResourceRoutes
+from lgi.server.user_routes import UserRoutes
+from lgi.service import cannot_start
+from lgi.setup import check_databases, open_databases, repositories_of
+from lgi.tls import RevocationList, TLSFileError, load_credentials, server_context_factory
+from lgi.wire.answers import Envelope
+
+
+class _Root(Resource):
+    """The server's URL path: `repository/` to files, everything else to the API."""
+
+    def __init__(self, api: IResource, repository: RepositoryResource, prefix: list[bytes]) -> None:
+        super().__init__()
+        self._api = api
+        self._repository = repository
+        self._prefix = prefix
+
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        """Descend along the URL path, then choose."""
+        segments = [path, *(request.postpath or [])]
+        if segments[: len(self._prefix)] == self._prefix and segments[len(self._prefix) :][:1] == [b"repository"]:
+            request.postpath = segments[len(self._prefix) + 1 :]
+            return self._repository
+        # Klein looks at the whole path.
+        request.postpath = [*(request.prepath or []), *(request.postpath or [])]
+        request.prepath = []
+        return self._api
+
+
+def make_site(
+    reactor: Any, config: ServerConfig, databases: dict[str, Database], peers: Any, repositories: Repositories
+) -> Site:
+    """The whole HTTP side; `peers` has `identify(transport)`, which tests replace."""
+    envelope = Envelope(lgi_version=__version__, ca_certificate_url=config.server.ca_certificate_url)
+    url = config.server.url.rstrip("/")
+    projects = Projects(
+        by_name={
+            name: Project(
+                name=name,
+                database=database,
+                repositories=repositories,
+                news=News(reactor),
+                limits=config.limits,
+                url=url,
+                now=lambda: int(reactor.seconds()),
+            )
+            for name, database in databases.items()
+        }
+    )
+    router = Router(
+        envelope=envelope,
+        identify=peers.identify,
+        max_requests=config.limits.requests,
+        back_off=config.limits.back_off,
+    )
+    prefix = urlsplit(url).path
+    for routes in (
+        ResourceRoutes(projects=projects, limits=config.limits),
+        UserRoutes(projects=projects, limits=config.limits),
+    ):
+        for path, handler in routes.handlers().items():
+            router.add(f"{prefix}/{path}", handler)
+    root = _Root(
+        router.app.resource(),
+        RepositoryResource(repositories, peers.identify),
+        [part.encode() for part in prefix.strip("/").split("/")],
+    )
+    limits = BodyLimits(request=config.repository.max_request_size, file=config.repository.max_file_size)
+    return Site(
+        root,
+        spool=repositories.spool,
+        limits=limits,
+        too_big=envelope.wrap_error(LGIError(ErrorNumber.REQUEST_TOO_BIG, f"at most {limits.request} bytes")),
+        reactor=reactor,
+        idle_timeout=config.server.idle_timeout,
+    )
+
+
+class ServerService(Service):
+    """The project server: opens everything when it starts, and ends the program if anything cannot be opened."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, config: ServerConfig) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._databases: dict[str, Database] = {}
+        self._port: IListeningPort | None = None
+
+    def startService(self) -> None:
+        """Open files and databases, then listen."""
+        super().startService()
+        section = self._config.server
+        try:
+            credentials = load_credentials(section.certificate, section.private_key)
+            options = server_context_factory(credentials, section.ca_certificate)
+            peers = Peers(RevocationList(section.revoked, section.ca_certificate))
+            repositories = repositories_of(self._config)
+            repositories.prepare()
+            self._databases = open_databases(self._config, self._reactor)
+            check_databases(self._databases)
+        except (TLSFileError, SchemaError) as problem:
+            cannot_start("lgi-server", problem)
+        except OSError as problem:
+            cannot_start("lgi-server", f"{problem.filename}: {problem.strerror}")
+        for database in self._databases.values():
+            database.start()
+        site = make_site(self._reactor, self._config, self._databases, peers, repositories)
+        endpoint_type = TCP6ServerEndpoint if ":" in section.interface else TCP4ServerEndpoint
+        endpoint = endpoint_type(self._reactor, section.port, interface=section.interface)
+        listening = wrapServerTLS(options, endpoint).listen(site)
+        listening.addCallbacks(self._listens, self._cannot_listen)
+
+    def _listens(self, port: IListeningPort) -> None:
+        self._port = port
+        self._log.info(
+            "project server {url} listens on port {port} for {projects}",
+            url=self._config.server.url,
+            port=getattr(port.getHost(), "port", ""),
+            projects=", ".join(self._config.projects),
+        )
+
+    def _cannot_listen(self, failure: Any) -> None:
+        problem = failure.value
+        if isinstance(problem, CannotListenError):
+            where = f"{problem.interface or '*'}:{problem.port}"
+            cannot_start("lgi-server", f"port {where} cannot be had: {problem.socketError.strerror}")
+        cannot_start("lgi-server", problem)
+
+    async def _stop(self) -> None:
+        if self._port is not None:
+            await maybeDeferred(self._port.stopListening)
+        for database in self._databases.values():
+            database.stop()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, and wait for transactions under way."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())

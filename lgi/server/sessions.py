@@ -1,0 +1,84 @@
+"""Sessions and locks of resources (LGI 1.41, resource_signup_resource to resource_unlock_job)."""
+
+from __future__ import annotations
+
+import attrs
+from sqlalchemy import Connection
+
+from lgi.db.jobs import fetch_job
+from lgi.db.locks import held_lock, lock_job, unlock_jobs
+from lgi.db.resources import set_capabilities
+from lgi.db.sessions import end_session, require_session, start_session
+from lgi.errors import ErrorNumber, LGIError
+from lgi.httpd.peer import Caller
+from lgi.model import Lock, Resource
+from lgi.server.members import registered_resource
+from lgi.server.project import Project
+from lgi.wire.dialect import MalformedXML, parse_fragment
+
+
+def resource_in_session(connection: Connection, caller: Caller, session_id: int, now: int) -> Resource:
+    """The calling resource, whose session goes on; raises LGIError."""
+    resource = registered_resource(connection, caller, now)
+    require_session(connection, session_id, resource.resource_id, now)
+    return resource
+
+
+def _sign_up(connection: Connection, caller: Caller, capabilities: str | None, now: int) -> tuple[Resource, int]:
+    resource = registered_resource(connection, caller, now)
+    if capabilities is not None and capabilities != resource.resource_capabilities:
+        set_capabilities(connection, resource, capabilities)
+        resource = attrs.evolve(resource, resource_capabilities=capabilities)
+    return resource, start_session(connection, resource.resource_id, now)
+
+
+async def sign_up(project: Project, caller: Caller, capabilities: str | None) -> tuple[Resource, int]:
+    """Start a session and store the posted capabilities; returns the resource and the session's number."""
+    if capabilities is not None:
+        try:
+            parse_fragment(capabilities)
+        except MalformedXML as problem:
+            raise LGIError(ErrorNumber.CAPABILITIES_MALFORMED, str(problem)) from None
+    return await project.database.run("sign up", _sign_up, caller, capabilities, project.now())
+
+
+def _sign_off(connection: Connection, caller: Caller, session_id: int, now: int) -> tuple[Resource, list[int]]:
+    resource = resource_in_session(connection, caller, session_id, now)
+    return resource, end_session(connection, session_id)
+
+
+async def sign_off(project: Project, caller: Caller, session_id: int) -> Resource:
+    """End a session, which frees its locks."""
+    resource, freed = await project.database.run("sign off", _sign_off, caller, session_id, project.now())
+    project.news.tell(*freed)
+    return resource
+
+
+def _lock(connection: Connection, caller: Caller, session_id: int, job_id: int, now: int) -> tuple[Resource, Lock]:
+    resource = resource_in_session(connection, caller, session_id, now)
+    job = fetch_job(connection, job_id)
+    if job is None:
+        raise LGIError(ErrorNumber.JOB_UNKNOWN)
+    if not job.targets(resource.resource_name):
+        raise LGIError(ErrorNumber.NOT_A_TARGET)
+    held = lock_job(connection, job_id, resource_id=resource.resource_id, session_id=session_id, now=now)
+    return resource, held
+
+
+async def lock(project: Project, caller: Caller, session_id: int, job_id: int) -> tuple[Resource, Lock]:
+    """Lock a job that the resource is a target of; raises LGIError(LOCK_REFUSED) when somebody holds it."""
+    return await project.database.run("lock", _lock, caller, session_id, job_id, project.now())
+
+
+def _unlock(connection: Connection, caller: Caller, session_id: int, job_id: int, now: int) -> tuple[Resource, Lock]:
+    resource = resource_in_session(connection, caller, session_id, now)
+    held = held_lock(connection, job_id, resource_id=resource.resource_id, session_id=session_id)
+    unlock_jobs(connection, [job_id])
+    return resource, held
+
+
+async def unlock(project: Project, caller: Caller, session_id: int, job_id: int) -> tuple[Resource, Lock]:
+    """Give back a lock of this session; raises LGIError when there is none or it is another's."""
+    result = await project.database.run("unlock", _unlock, caller, session_id, job_id, project.now())
+    project.news.tell(job_id)
+    return result

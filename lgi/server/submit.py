@@ -1,0 +1,254 @@
+"""Submitting jobs, by a user or by a resource (LGI 1.41, interface_submit_job, resource_submit_job)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import attrs
+from sqlalchemy import Connection
+from twisted.internet.threads import deferToThread
+
+from lgi.access import denied_groups, leaves_room, permits
+from lgi.db.events import SCHEDULE_CYCLE, schedule
+from lgi.db.grants import fetch_grants, hold_grant
+from lgi.db.jobs import count_owned, insert_job
+from lgi.db.locks import lock_job
+from lgi.db.resources import offering
+from lgi.errors import ErrorNumber, LGIError
+from lgi.httpd.body import Upload
+from lgi.httpd.peer import Caller
+from lgi.model import Job, RepositoryFile, Resource
+from lgi.repository.names import NameRefused, new_repository_name
+from lgi.server.members import User
+from lgi.server.project import Project
+from lgi.server.sessions import resource_in_session
+from lgi.server.work import targets_of
+from lgi.states import SUBMITTABLE, JobState
+from lgi.wire.dialect import MalformedXML
+from lgi.wire.specifics import posted_specifics, with_repository
+
+ADMIN = "admin"
+"""The group that may read and modify every job."""
+
+
+@attrs.frozen(kw_only=True)
+class Submission:
+    """What is posted of a new job."""
+
+    application: str
+    target_resources: tuple[str, ...]
+    job_specifics: str = ""
+    input: bytes = b""
+    output: bytes = b""
+    read_access: tuple[str, ...] = ()
+    write_access: tuple[str, ...] = ()
+
+
+def checked(posted: Submission) -> Submission:
+    """The submission with specifics as they may be kept; raises LGIError(SPECIFICS_MALFORMED)."""
+    try:
+        return attrs.evolve(posted, job_specifics=posted_specifics(posted.job_specifics))
+    except MalformedXML as problem:
+        raise LGIError(ErrorNumber.SPECIFICS_MALFORMED, str(problem)) from None
+
+
+def _known_targets(connection: Connection, posted: Submission) -> tuple[str, ...]:
+    targets, offered = offering(connection, posted.application, targets_of(posted.target_resources))
+    if not offered:
+        raise LGIError(ErrorNumber.APPLICATION_UNKNOWN, posted.application)
+    if not targets:
+        raise LGIError(ErrorNumber.NO_KNOWN_TARGET, posted.application)
+    return tuple(targets)
+
+
+def _owners(
+    connection: Connection, user: str, groups: Sequence[str], application: str, *, hold: bool
+) -> tuple[str, ...]:
+    """The owners of a job that `user` submits with these groups, none if he may not.
+
+    With `hold`, nobody else's submission under the same limit comes between the count and the end of the transaction.
+    """
+    grants = fetch_grants(connection, [user], groups, application)
+    for permit in permits(user, groups, application, grants):
+        if permit.grant.job_limit:
+            if hold:
+                hold_grant(connection, permit.grant, of_group=permit.of_group)
+            counted = count_owned(connection, permit.owner, permit.grant.application)
+            if not leaves_room(permit.grant, *counted):
+                continue
+        denied = denied_groups(groups, application, grants)
+        return tuple(dict.fromkeys((user, *(group for group in groups if group not in denied))))
+    return ()
+
+
+def _new_job(project: Project, posted: Submission, repository: str, now: int, **fields: object) -> Job:
+    specifics = with_repository(
+        posted.job_specifics,
+        project.repositories.location_of(repository),
+        project.repositories.url_of(repository),
+    )
+    values = {
+        "job_id": 0,
+        "application": posted.application,
+        "job_specifics": specifics,
+        "input": posted.input,
+        "output": posted.output,
+        "state_time_stamp": now,
+        "priority": now,
+    }
+    return Job(**(values | fields))  # type: ignore[arg-type]
+
+
+async def _with_repository(
+    project: Project,
+    write_access: Sequence[str],
+    uploads: Sequence[Upload],
+    insert: Callable[[str], object],
+) -> tuple[object, tuple[RepositoryFile, ...]]:
+    """Make a repository, then the job that refers to it: a job never lacks its files.
+
+    The other way round a crash would leave a job without them. A repository without a job is only waste.
+    """
+    repositories = project.repositories
+    name = new_repository_name()
+    try:
+        await deferToThread(repositories.create, name, write_access, uploads)
+    except NameRefused as problem:
+        raise LGIError(ErrorNumber.UPLOAD_FAILED, str(problem)) from None
+    except OSError as problem:
+        raise LGIError(ErrorNumber.UPLOAD_FAILED, f"it cannot be stored here: {problem.strerror}") from None
+    try:
+        result = await insert(name)  # type: ignore[misc]
+    except LGIError as problem:
+        if problem.number is not ErrorNumber.OVERLOADED:
+            await deferToThread(repositories.remove, name)
+        # Otherwise the transaction may have taken effect, and the job must find its files.
+        raise
+    return result, await deferToThread(repositories.list, name)
+
+
+def _check_user(connection: Connection, user: User, posted: Submission) -> None:
+    _known_targets(connection, posted)
+    if not _owners(connection, user.name, user.groups, posted.application, hold=False):
+        raise LGIError(ErrorNumber.SUBMIT_REFUSED, posted.application)
+
+
+def _submit_of_user(
+    connection: Connection, project: Project, user: User, posted: Submission, repository: str, now: int
+) -> Job:
+    targets = _known_targets(connection, posted)
+    owners = _owners(connection, user.name, user.groups, posted.application, hold=True)
+    if not owners:
+        raise LGIError(ErrorNumber.SUBMIT_REFUSED, posted.application)
+    job = _new_job(
+        project,
+        posted,
+        repository,
+        now,
+        state=JobState.QUEUED,
+        target_resources=targets,
+        owners=owners,
+        read_access=tuple(dict.fromkeys((ADMIN, user.name, *posted.read_access))),
+        write_access=_user_write_access(user, posted),
+    )
+    job_id = insert_job(connection, job, repository, actor=user.name)
+    schedule(connection, SCHEDULE_CYCLE, now)
+    return attrs.evolve(job, job_id=job_id)
+
+
+def _user_write_access(user: User, posted: Submission) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((ADMIN, user.name, *posted.write_access)))
+
+
+async def submit_of_user(
+    project: Project, user: User, posted: Submission, uploads: Sequence[Upload]
+) -> tuple[Job, tuple[RepositoryFile, ...]]:
+    """Store a user's job and its files; the job is queued when this returns, and survives any crash."""
+    posted = checked(posted)
+    now = project.now()
+    await project.database.read("check submission", _check_user, user, posted)
+
+    async def insert(repository: str) -> Job:
+        return await project.database.run("submit", _submit_of_user, project, user, posted, repository, now)
+
+    job, files = await _with_repository(project, _user_write_access(user, posted), uploads, insert)
+    assert isinstance(job, Job)
+    return job, files
+
+
+def _allowed_owners(
+    connection: Connection, owners: Sequence[str], application: str, *, hold: bool
+) -> tuple[str, ...]:
+    allowed = tuple(owner for owner in owners if _owners(connection, owner, [owner], application, hold=hold))
+    if not allowed:
+        raise LGIError(ErrorNumber.NO_OWNER_MAY_SUBMIT, application)
+    return allowed
+
+
+def _check_resource(
+    connection: Connection, caller: Caller, session_id: int, owners: Sequence[str], posted: Submission, now: int
+) -> tuple[str, ...]:
+    resource_in_session(connection, caller, session_id, now)
+    _known_targets(connection, posted)
+    return _allowed_owners(connection, owners, posted.application, hold=False)
+
+
+def _submit_of_resource(
+    connection: Connection,
+    project: Project,
+    caller: Caller,
+    session_id: int,
+    state: JobState,
+    owners: tuple[str, ...],
+    posted: Submission,
+    repository: str,
+    now: int,
+) -> tuple[Resource, Job]:
+    resource = resource_in_session(connection, caller, session_id, now)
+    targets = _known_targets(connection, posted)
+    allowed = _allowed_owners(connection, owners, posted.application, hold=True)
+    job = _new_job(
+        project,
+        posted,
+        repository,
+        now,
+        state=state,
+        target_resources=targets,
+        owners=allowed,
+        read_access=tuple(dict.fromkeys((ADMIN, *allowed, *posted.read_access))),
+        write_access=tuple(dict.fromkeys((ADMIN, *allowed, *posted.write_access))),
+        daemon_pulse=now,
+    )
+    # On offer for a moment, inside this transaction: the lock takes it off again.
+    job = attrs.evolve(job, job_id=insert_job(connection, job, repository, actor=resource.resource_name))
+    lock_job(connection, job.job_id, resource_id=resource.resource_id, session_id=session_id, now=now)
+    schedule(connection, SCHEDULE_CYCLE, now)
+    return resource, job
+
+
+async def submit_of_resource(
+    project: Project,
+    caller: Caller,
+    session_id: int,
+    state: JobState,
+    owners: tuple[str, ...],
+    posted: Submission,
+    uploads: Sequence[Upload],
+) -> tuple[Resource, Job, tuple[RepositoryFile, ...]]:
+    """Store a job of a resource, locked for its session, owned by those of `owners` who may submit."""
+    if state not in SUBMITTABLE:
+        raise LGIError(ErrorNumber.STATE_MISSING, f"a job is not submitted as {state}")
+    posted = checked(posted)
+    now = project.now()
+    owners = await project.database.run("check submission", _check_resource, caller, session_id, owners, posted, now)
+
+    async def insert(repository: str) -> tuple[Resource, Job]:
+        return await project.database.run(
+            "submit", _submit_of_resource, project, caller, session_id, state, owners, posted, repository, now
+        )
+
+    write_access = tuple(dict.fromkeys((ADMIN, *owners, *posted.write_access)))
+    result, files = await _with_repository(project, write_access, uploads, insert)
+    assert isinstance(result, tuple)
+    resource, job = result
+    return resource, job, files

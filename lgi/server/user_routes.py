@@ -1,0 +1,92 @@
+"""The calls of users: parse, call one use case, encode (LGI 1.41, Application interface)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from lgi.config import LimitsSection
+from lgi.db.resources import list_resources
+from lgi.httpd.router import Call, Handler
+from lgi.lists import ANY
+from lgi.server import jobs, submit
+from lgi.server.members import posted_user
+from lgi.server.project import Projects
+from lgi.server.resource_routes import posted_submission
+from lgi.wire import answers
+
+
+@attrs.frozen(kw_only=True)
+class UserRoutes:
+    """The handlers, by path below the server's URL."""
+
+    projects: Projects
+    limits: LimitsSection
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Path to handler."""
+        calls = {
+            "submit_job": self.submit,
+            "job_state": self.job_state,
+            "delete_job": self.delete,
+            "project_server_list": self.server_list,
+            "project_resource_list": self.resource_list,
+        }
+        return {f"interfaces/interface_{name}.php": handler for name, handler in calls.items()}
+
+    async def submit(self, call: Call) -> str:
+        """Submit a job."""
+        project = self.projects.of(call)
+        user = posted_user(call)
+        job, files = await submit.submit_of_user(project, user, posted_submission(call.fields), call.uploads)
+        return answers.submitted(project.name, await project.servers(), user.name, user.groups, job, files)
+
+    async def job_state(self, call: Call) -> str:
+        """List or count jobs, or look at one."""
+        project = self.projects.of(call)
+        user = posted_user(call)
+        job_id = call.fields.optional_integer("job_id")
+        if job_id is not None:
+            job, files = await jobs.look(project, user, job_id)
+            return answers.job_detail(project.name, await project.servers(), user.name, user.groups, job, files)
+        limit = call.fields.optional_integer("limit")
+        query = jobs.JobQuery(
+            state=call.fields.optional_short("state") or ANY,
+            application=call.fields.optional_short("application") or ANY,
+            start=call.fields.optional_integer("start") or 0,
+            limit=min(self.limits.list_default if limit is None else limit, self.limits.list_maximum),
+        )
+        number, found = await jobs.list_jobs(project, user, query)
+        return answers.job_list(
+            project.name,
+            await project.servers(),
+            user.name,
+            user.groups,
+            state=query.state,
+            application=query.application,
+            start=query.start,
+            limit=query.limit,
+            number_of_jobs=number,
+            jobs=found,
+        )
+
+    async def delete(self, call: Call) -> str:
+        """Delete a job, or have it aborted."""
+        project = self.projects.of(call)
+        user = posted_user(call)
+        job = await jobs.delete(project, user, call.fields.integer("job_id"))
+        return answers.job_deleted(project.name, await project.servers(), user.name, user.groups, job)
+
+    async def server_list(self, call: Call) -> str:
+        """The project's servers."""
+        project = self.projects.of(call)
+        user = posted_user(call)
+        return answers.server_list(project.name, await project.servers(), user.name, user.groups)
+
+    async def resource_list(self, call: Call) -> str:
+        """The project's resources."""
+        project = self.projects.of(call)
+        user = posted_user(call)
+        found = await project.database.read("list resources", list_resources)
+        return answers.resource_list(project.name, await project.servers(), user.name, user.groups, found)

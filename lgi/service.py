@@ -1,0 +1,82 @@
+"""What the programs' services have in common: starting whole or not at all, and periodic work."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import Logger
+
+_log = Logger()
+
+
+def cannot_start(program: str, problem: object) -> NoReturn:
+    """End the program with one readable line and status 1; only while it starts, before it has any work in flight.
+
+    twistd has no way to let a service that fails in `startService` decide the exit status: a stopped reactor is a
+    success to it.
+    """
+    lines = str(problem) or type(problem).__name__
+    _log.critical("{program} cannot start: {problem}", program=program, problem=lines)
+    print(f"{program}: cannot start: {lines}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(1)
+
+
+class Periodic(Service):
+    """Calls `work` again and again, `work()` saying in how many seconds; `wake()` calls it now.
+
+    An exception in `work` is logged and the next call is made after `retry` seconds. Stopping waits for work under
+    way.
+    """
+
+    def __init__(self, reactor: Any, name: str, work: Callable[[], Awaitable[float]], *, retry: float = 10.0) -> None:
+        self._reactor = reactor
+        self._name = name
+        self._work = work
+        self._retry = retry
+        self._timer: Any = None
+        self._again = False
+        self._under_way: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        """Begin at once."""
+        super().startService()
+        self.wake()
+
+    def stopService(self) -> Deferred[None] | None:
+        """Begin nothing more; the result fires when work under way has ended."""
+        super().stopService()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        return self._under_way
+
+    def wake(self) -> None:
+        """Work now, or once more if it is under way."""
+        if not self.running:
+            return
+        if self._under_way is not None:
+            self._again = True
+            return
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        done: Deferred[None] = Deferred()
+        self._under_way = done
+        ensureDeferred(self._turn(done))
+
+    async def _turn(self, done: Deferred[None]) -> None:
+        try:
+            pause = await self._work()
+        except Exception:
+            _log.failure("{name} failed and is tried again in {retry} s", name=self._name, retry=self._retry)
+            pause = self._retry
+        self._under_way = None
+        if self.running:
+            if self._again:
+                self._again, pause = False, 0
+            self._timer = self._reactor.callLater(pause, self.wake)
+        done.callback(None)

@@ -1,0 +1,67 @@
+"""From a server's configuration to what its programs stand on: options, databases, repositories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sqlalchemy.exc import DBAPIError
+from twisted.python.usage import Options, UsageError
+
+from lgi.config import ConfigError, ServerConfig, load_config
+from lgi.db.database import Database, DatabaseURLError, database_url, make_engine
+from lgi.db.upgrade import SchemaError, check_schema
+from lgi.repository.files import Repositories
+
+
+class ServerOptions(Options):
+    """The options of the programs that serve a project: the configuration file, read before anything starts."""
+
+    optParameters: ClassVar = [
+        ["config", "c", None, "The server's configuration file, such as DIR/etc/lgi-server.toml of lgi init."]
+    ]
+
+    def postOptions(self) -> None:
+        """Read the configuration into `self["configuration"]`; raises UsageError with every mistake in it."""
+        if self["config"] is None:
+            raise UsageError("--config FILE is needed: the file that lgi init wrote, DIR/etc/lgi-server.toml")
+        try:
+            configuration = load_config(Path(self["config"]))
+            for section in configuration.projects.values():
+                database_url(section.database)
+        except (ConfigError, DatabaseURLError) as problem:
+            raise UsageError(str(problem)) from None
+        self["configuration"] = configuration
+
+
+def repositories_of(config: ServerConfig) -> Repositories:
+    """The repositories that a configuration describes."""
+    return Repositories(
+        root=config.repository.directory,
+        location=config.repository.location,
+        url=f"{config.server.url.rstrip('/')}/repository",
+    )
+
+
+def open_databases(config: ServerConfig, reactor: Any) -> dict[str, Database]:
+    """The databases of all projects, not started, none connected to."""
+    return {
+        name: Database(
+            reactor,
+            make_engine(database_url(section.database), pool_size=section.threads),
+            threads=section.threads,
+        )
+        for name, section in config.projects.items()
+    }
+
+
+def check_databases(databases: dict[str, Database]) -> None:
+    """Connect to each database once; raises SchemaError where one is away or has another schema."""
+    for name, database in databases.items():
+        try:
+            with database.engine.connect() as connection:
+                check_schema(connection)
+        except DBAPIError as problem:
+            raise SchemaError(f"the database of project {name} cannot be reached: {problem.orig}") from None
+        except SchemaError as problem:
+            raise SchemaError(f"project {name}: {problem}") from None

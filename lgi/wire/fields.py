@@ -1,0 +1,141 @@
+"""Posted fields: their sizes and forms, and the error each raises.
+
+Sizes are those of the deployed server: short text up to 254 bytes, whole numbers up to 9 digits, long text and
+decoded data up to 65,354 bytes. A field that is too big or of the wrong form raises that field's error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+import attrs
+
+from lgi.errors import ErrorNumber, LGIError
+from lgi.lists import decode_list
+from lgi.wire.binhex import decode_binhex
+
+SHORT = 254
+DIGITS = 9
+LONG = 65_354
+# As received: hexadecimal takes two bytes for one, and a little white space may stand around it.
+RECEIVED_MAXIMUM = 2 * LONG + 1024
+
+_E = ErrorNumber
+TOO_BIG: dict[str, ErrorNumber] = {
+    "state": _E.STATE_TOO_BIG,
+    "application": _E.APPLICATION_TOO_BIG,
+    "job_id": _E.JOB_ID_TOO_BIG,
+    "start": _E.START_TOO_BIG,
+    "limit": _E.LIMIT_TOO_BIG,
+    "target_resources": _E.TARGETS_TOO_BIG,
+    "read_access": _E.READ_ACCESS_TOO_BIG,
+    "write_access": _E.WRITE_ACCESS_TOO_BIG,
+    "job_specifics": _E.SPECIFICS_TOO_BIG,
+    "input": _E.INPUT_TOO_BIG,
+    "output": _E.OUTPUT_TOO_BIG,
+    "groups": _E.GROUPS_TOO_BIG,
+    "user": _E.USER_TOO_BIG,
+    "project": _E.PROJECT_TOO_BIG,
+    "version": _E.VERSION_TOO_BIG,
+    "servers": _E.SERVERS_TOO_BIG,
+    "update": _E.UPDATE_TOO_BIG,
+    "session_id": _E.SESSION_ID_TOO_BIG,
+    "resource_name": _E.RESOURCE_NAME_TOO_BIG,
+    "capabilities": _E.CAPABILITIES_TOO_BIG,
+    "owners": _E.OWNERS_TOO_BIG,
+    "number_of_uploaded_files": _E.UPLOAD_FAILED,
+    "repository": _E.UPLOAD_FAILED,
+}
+MISSING: dict[str, ErrorNumber] = {
+    "application": _E.APPLICATION_MISSING,
+    "job_id": _E.JOB_ID_MISSING,
+    "session_id": _E.SESSION_ID_MISSING,
+    "state": _E.STATE_MISSING,
+    "owners": _E.OWNERS_MISSING,
+    "target_resources": _E.TARGETS_MISSING,
+    "groups": _E.GROUPS_MISSING,
+    "user": _E.USER_MISSING,
+    "project": _E.PROJECT_REFUSED,
+    "version": _E.VERSION_MISSING,
+    "resource_name": _E.RESOURCE_NAME_MISSING,
+}
+
+
+@attrs.frozen(kw_only=True)
+class PostedFields:
+    """The fields of one request, as bytes; a value of None is one too big to have been kept."""
+
+    values: Mapping[str, bytes | None]
+
+    def _text(self, name: str, maximum: int) -> str | None:
+        if name not in self.values:
+            return None
+        value = self.values[name]
+        if value is None or len(value) > maximum:
+            raise LGIError(TOO_BIG[name], f"at most {maximum} bytes")
+        try:
+            text = value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise LGIError(TOO_BIG[name], "it is not UTF-8 text") from None
+        if any(character < " " and character not in "\t\r\n" for character in text):
+            raise LGIError(TOO_BIG[name], "it contains control characters")
+        return text.strip()
+
+    def short(self, name: str) -> str:
+        """Short text; raises LGIError when missing or empty."""
+        return self.optional_short(name) or self._missing(name)
+
+    def optional_short(self, name: str) -> str:
+        """Short text, empty when it was not posted."""
+        text = self._text(name, SHORT) or ""
+        if any(not character.isprintable() for character in text):
+            raise LGIError(TOO_BIG[name], "it contains control characters")
+        return text
+
+    def integer(self, name: str) -> int:
+        """A whole number; raises LGIError when missing or not one."""
+        number = self.optional_integer(name)
+        return self._missing(name) if number is None else number
+
+    def optional_integer(self, name: str) -> int | None:
+        """A whole number, None when it was not posted or is none."""
+        if name in self.values and (self.values[name] is None or len((self.values[name] or b"").strip()) > DIGITS):
+            raise LGIError(TOO_BIG[name], f"at most {DIGITS} digits")
+        text = self._text(name, SHORT)
+        return int(text) if text and text.isascii() and text.isdigit() else None
+
+    def long(self, name: str) -> str:
+        """Long text; raises LGIError when missing or empty."""
+        return self.optional_long(name) or self._missing(name)
+
+    def optional_long(self, name: str) -> str | None:
+        """Long text, None when it was not posted."""
+        return self._text(name, LONG)
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """A comma-separated list of names; raises LGIError when missing or empty."""
+        return self.optional_names(name) or self._missing(name)
+
+    def optional_names(self, name: str) -> tuple[str, ...]:
+        """A comma-separated list of names, each of at most 254 bytes; empty when it was not posted."""
+        names = decode_list(self.optional_long(name) or "")
+        if any(len(item.encode()) > SHORT or not item.isprintable() for item in names):
+            raise LGIError(TOO_BIG[name], f"a name in it has more than {SHORT} bytes or control characters")
+        return names
+
+    def binhex(self, name: str) -> bytes | None:
+        """Data posted in hexadecimal, None when it was not posted."""
+        text = self._text(name, RECEIVED_MAXIMUM)
+        if text is None:
+            return None
+        try:
+            data = decode_binhex(text)
+        except ValueError:
+            raise LGIError(TOO_BIG[name], "it is not hexadecimal") from None
+        if len(data) > LONG:
+            raise LGIError(TOO_BIG[name], f"at most {LONG} bytes")
+        return data
+
+    def _missing(self, name: str) -> NoReturn:
+        raise LGIError(MISSING[name])
