@@ -160,7 +160,19 @@ def load_config(file: Path) -> ServerConfig:
         raise ConfigError("\n".join(lines)) from None
     if not config.projects:
         raise ConfigError(f"{file}: [projects.NAME]: at least one project is needed")
-    return config
+    projects = {
+        name: attrs.evolve(section, database=_anchored(section.database, file.parent.resolve()))
+        for name, section in config.projects.items()
+    }
+    return attrs.evolve(config, projects=projects)
+
+
+def _anchored(url: str, base: Path) -> str:
+    """A database URL whose SQLite file, if it is one with a relative path, counts from `base`."""
+    kind, separator, path = url.partition(":///")
+    if kind == "sqlite" and separator and path and not path.startswith("/"):
+        return f"sqlite:///{(base / path).resolve()}"
+    return url
 
 
 def _placed(file: Path, mistake: str) -> str:

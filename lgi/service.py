@@ -22,7 +22,6 @@ def cannot_start(program: str, problem: object) -> NoReturn:
     """
     lines = str(problem) or type(problem).__name__
     _log.critical("{program} cannot start: {problem}", program=program, problem=lines)
-    print(f"{program}: cannot start: {lines}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(1)
 

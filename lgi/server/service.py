@@ -12,6 +12,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.web.resource import IResource, Resource
+from twisted.web.static import File
 
 from lgi import __version__
 from lgi.config import ServerConfig
@@ -34,12 +35,15 @@ from lgi.wire.answers import Envelope
 
 
 class _Root(Resource):
-    """The server's URL path: `repository/` to files, everything else to the API."""
+    """The server's URL path: `repository/` to files, `ca.crt` to the authority's, everything else to the API."""
 
-    def __init__(self, api: IResource, repository: RepositoryResource, prefix: list[bytes]) -> None:
+    def __init__(
+        self, api: IResource, repository: RepositoryResource, authority: IResource, prefix: list[bytes]
+    ) -> None:
         super().__init__()
         self._api = api
         self._repository = repository
+        self._authority = authority
         self._prefix = prefix
 
     def getChild(self, path: bytes, request: Request) -> IResource:
@@ -48,6 +52,9 @@ class _Root(Resource):
         if segments[: len(self._prefix)] == self._prefix and segments[len(self._prefix) :][:1] == [b"repository"]:
             request.postpath = segments[len(self._prefix) + 1 :]
             return self._repository
+        if segments == [*self._prefix, b"ca.crt"]:
+            request.postpath = []
+            return self._authority
         # Klein looks at the whole path.
         request.postpath = [*(request.prepath or []), *(request.postpath or [])]
         request.prepath = []
@@ -90,6 +97,7 @@ def make_site(
     root = _Root(
         router.app.resource(),
         RepositoryResource(repositories, peers.identify),
+        File(str(config.server.ca_certificate), defaultType="application/x-pem-file"),
         [part.encode() for part in prefix.strip("/").split("/")],
     )
     limits = BodyLimits(request=config.repository.max_request_size, file=config.repository.max_file_size)

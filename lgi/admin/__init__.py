@@ -1,0 +1,1 @@
+"""What the administrator of a project does: set it up, issue certificates, register resources."""

@@ -1,0 +1,132 @@
+"""Issuing certificates to users, resources and servers of a project, ready to use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from lgi.admin.folder import PRIVATE, appearing, write_text
+from lgi.admin.layout import AdminError, Layout
+from lgi.admin.resourcedir import HELLO, write_resource_credentials, write_resource_directory
+from lgi.admin.store import in_transaction, project_database, register_resource
+from lgi.admin.userdir import write_credentials, write_user_directory
+from lgi.ca import CertificateAuthority, Issued, write_file
+from lgi.config import ConfigError, ServerConfig, load_config
+
+
+@attrs.frozen(kw_only=True)
+class Office:
+    """A project's authority and configuration, from which certificates are handed out.
+
+    Every method raises AdminError or AuthorityError and then leaves no directory behind.
+    """
+
+    layout: Layout
+    config: ServerConfig
+    authority: CertificateAuthority
+
+    def _projects(self, posted: Sequence[str]) -> list[str]:
+        projects = list(posted or self.config.projects)
+        for project in projects:
+            project_database(self.config, project)
+        return projects
+
+    def issue_user(
+        self, name: str, *, groups: Sequence[str], projects: Sequence[str], days: int, renew: bool
+    ) -> Path:
+        """A certificate for a user and, unless it is renewed, his configuration directory; returns that."""
+        projects = self._projects(projects)
+        target = self.layout.user(name)
+        if renew:
+            self._require(target)
+            write_credentials(target, self.authority.issue_user(name, groups=groups, projects=projects, days=days))
+            return target
+        with appearing(target) as draft:
+            issued = self.authority.issue_user(name, groups=groups, projects=projects, days=days)
+            write_user_directory(
+                draft,
+                issued,
+                authority=self.authority.certificate_pem,
+                server=self.config.server.url,
+                project=projects[0],
+                groups=groups,
+            )
+        return target
+
+    def issue_resource(
+        self,
+        name: str,
+        *,
+        projects: Sequence[str],
+        applications: Sequence[str],
+        days: int,
+        renew: bool,
+    ) -> Path:
+        """A certificate for a resource, its registration and, unless it is renewed, its directory; returns that."""
+        projects = self._projects(projects)
+        target = self.layout.resource(name)
+        if renew:
+            self._require(target)
+            issued = self.authority.issue_resource(name, projects=projects, days=days)
+            self._register(issued, projects)
+            write_resource_credentials(target, issued)
+            return target
+        with appearing(target) as draft:
+            issued = self.authority.issue_resource(name, projects=projects, days=days)
+            write_resource_directory(
+                draft,
+                issued,
+                authority=self.authority.certificate_pem,
+                server=self.config.server.url,
+                project=projects[0],
+                applications=applications or [HELLO],
+            )
+            self._register(issued, projects, applications or [HELLO])
+        return target
+
+    def issue_server(self, name: str, *, projects: Sequence[str], days: int, renew: bool) -> Path:
+        """Certificate and key of another server of the project; returns their directory."""
+        projects = self._projects(projects)
+        target = self.layout.issued_server(name)
+        if renew:
+            self._require(target)
+            self._write_server(target, self.authority.issue_server(name, hosts=[name], days=days))
+            return target
+        with appearing(target) as draft:
+            self._write_server(draft, self.authority.issue_server(name, hosts=[name], days=days))
+            write_text(draft / "ca.crt", self.authority.certificate_pem.decode())
+        return target
+
+    @staticmethod
+    def _write_server(directory: Path, issued: Issued) -> None:
+        write_file(directory / "server.key", issued.key_pem, mode=PRIVATE)
+        write_text(directory / "server.crt", issued.certificate_pem.decode())
+
+    @staticmethod
+    def _require(target: Path) -> None:
+        if not target.is_dir():
+            raise AdminError(f"there is nothing to renew: {target} does not exist")
+
+    def _register(self, issued: Issued, projects: Sequence[str], applications: Sequence[str] = ()) -> None:
+        for project in projects:
+            in_transaction(
+                project_database(self.config, project),
+                lambda connection: register_resource(
+                    connection,
+                    name=issued.name,
+                    certificate=issued.certificate_pem,
+                    url=issued.name,
+                    applications=applications,
+                ),
+            )
+
+
+def open_office(layout: Layout) -> Office:
+    """The office of a project; raises AdminError or AuthorityError."""
+    try:
+        config = load_config(layout.config)
+    except ConfigError as problem:
+        raise AdminError(str(problem)) from None
+    return Office(layout=layout, config=config, authority=CertificateAuthority.open(layout.authority))

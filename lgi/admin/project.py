@@ -1,0 +1,168 @@
+"""Making a project: authority, certificates, configuration, database, first grants, first administrator."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import attrs
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection, inspect
+
+from lgi.admin.folder import PRIVATE, appearing, write_text
+from lgi.admin.layout import AdminError, Layout
+from lgi.admin.store import in_transaction, register_resource
+from lgi.admin.userdir import write_user_directory
+from lgi.ca import CertificateAuthority, Issued, write_file
+from lgi.config import load_config
+from lgi.db.grants import allow_user
+from lgi.db.upgrade import upgrade_schema
+from lgi.lists import ANY
+from lgi.model import Grant, ServerFlag
+from lgi.repository.access import RESOURCE_LIST, encode_access
+
+ADMIN_GROUP = "admin"
+SERVER_SECTION = """\
+# The project server and its scheduler: twistd -n lgi-server --config THIS, twistd -n lgi-scheduler --config THIS.
+# Relative paths count from the directory of this file.
+
+[server]
+url = {url}                    # what clients call this server
+port = {port}
+interface = ""                 # an address to listen on; empty is all of them
+certificate = "../server/server.crt"
+private_key = "../server/server.key"
+ca_certificate = "../ca/ca.crt"
+revoked = "../ca/crl.pem"      # lgi ca revoke writes it, the server looks at every request
+ca_certificate_url = {ca_url}
+
+[repository]
+directory = "../repository"
+location = {location}
+# max_file_size = 68719476736     # bytes
+# max_request_size = 68719476736
+
+[scheduler]
+certificate = "../server/scheduler.crt"
+private_key = "../server/scheduler.key"
+# interval = 60                # seconds between regular cycles
+# pulse_timeout = 3600         # seconds after which a job that no daemon looks after is queued again
+
+# [limits]
+# work_default = 32            # jobs that one request for work gets
+# list_default = 128           # jobs that one list shows
+# lock_wait = 30               # seconds that a call waits for a locked job
+# requests = 256               # calls at the same time; more are told to come back later
+
+[projects.{project}]
+database = {database}
+"""
+
+
+@attrs.frozen(kw_only=True)
+class NewProject:
+    """What `lgi init` is told; `database` empty for SQLite under the directory."""
+
+    directory: Path
+    project: str
+    host: str
+    port: int
+    database: str = ""
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"https://{host}:{self.port}/LGI"
+
+    @property
+    def administrator(self) -> str:
+        """The first user."""
+        return f"admin@{self.host}"
+
+    @property
+    def server_name(self) -> str:
+        """The server's name as a resource (LGI 1.41, Project server synchronization API)."""
+        return f"LGI@{self.host}"
+
+
+def _check_name(name: str) -> None:
+    # A table of the configuration file and a part of common names.
+    if not name or len(name) > 32 or not all(part.isalnum() for part in name.replace("-", "_").split("_") if part):
+        raise AdminError(f"{name!r} cannot be the name of a project: letters, digits, - and _, at most 32")
+    if not name.isascii() or name == ANY:
+        raise AdminError(f"{name!r} cannot be the name of a project")
+
+
+def make_project(new: NewProject) -> Layout:
+    """Make everything under the directory, which appears whole or not at all; raises AdminError, AuthorityError."""
+    _check_name(new.project)
+    target = new.directory.absolute()
+    with appearing(target) as draft:
+        layout = Layout(draft)
+        authority = CertificateAuthority.create(layout.authority, organisation=f"LGI project {new.project}")
+        hosts = list(dict.fromkeys([new.host, "localhost", "127.0.0.1", "::1"]))
+        layout.server.mkdir()
+        _write_pair(layout.server, "server", authority.issue_server(new.host, hosts=hosts))
+        scheduler = authority.issue_resource(new.server_name, projects=[new.project])
+        _write_pair(layout.server, "scheduler", scheduler)
+        write_text(layout.config, config_text(new), mode=PRIVATE)
+        config = load_config(layout.config)
+        layout.repository.mkdir(mode=0o750)
+        write_file(layout.repository / RESOURCE_LIST, encode_access([new.server_name]), mode=0o640)
+        administrator = authority.issue_user(new.administrator, groups=[ADMIN_GROUP], projects=[new.project])
+        home = layout.user(new.administrator)
+        home.mkdir(parents=True, mode=0o700)
+        write_user_directory(
+            home,
+            administrator,
+            authority=authority.certificate_pem,
+            server=new.url,
+            project=new.project,
+            groups=[ADMIN_GROUP],
+        )
+        (draft / "db").mkdir(mode=0o700)
+        database = config.projects[new.project].database
+        try:
+            in_transaction(
+                database,
+                lambda connection: _fill(connection, new, scheduler),
+                checked=False,
+            )
+        except CommandError as problem:
+            raise AdminError(f"the database cannot be prepared: {problem}") from None
+    return Layout(target)
+
+
+def _fill(connection: Connection, new: NewProject, scheduler: Issued) -> None:
+    tables = inspect(connection).get_table_names()
+    if tables:
+        raise AdminError(f"the database is not empty (it has a table {tables[0]}); give each project one of its own")
+    upgrade_schema(connection)
+    register_resource(
+        connection,
+        name=new.server_name,
+        certificate=scheduler.certificate_pem,
+        url=new.url,
+        project_server=ServerFlag.MASTER,
+    )
+    # Whoever gets a certificate of this project may submit; an administrator who wants it narrower changes this row.
+    allow_user(connection, Grant(name=ANY, application=ANY, job_limit=0))
+
+
+def _write_pair(directory: Path, name: str, issued: Issued) -> None:
+    write_file(directory / f"{name}.key", issued.key_pem, mode=PRIVATE)
+    write_text(directory / f"{name}.crt", issued.certificate_pem.decode())
+
+
+def config_text(new: NewProject) -> str:
+    """The text of the server's configuration file."""
+    # A JSON string is a TOML string.
+    return SERVER_SECTION.format(
+        url=json.dumps(new.url),
+        port=new.port,
+        ca_url=json.dumps(f"{new.url}/ca.crt"),
+        location=json.dumps(new.server_name),
+        project=new.project,
+        database=json.dumps(new.database or f"sqlite:///../db/{new.project}.sqlite"),
+    )

@@ -1,0 +1,254 @@
+"""Our real HTTP side in memory: real Site, real database on SQLite, chosen identities, no sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from sqlalchemy import Connection
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import deferLater
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from lgi.admin.project import NewProject, config_text
+from lgi.admin.store import in_transaction, register_resource
+from lgi.config import ServerConfig, load_config
+from lgi.db.database import Database
+from lgi.db.grants import allow_user
+from lgi.db.upgrade import upgrade_schema
+from lgi.httpd.peer import Caller
+from lgi.identity import parse_common_name
+from lgi.model import Grant, ServerFlag
+from lgi.server.service import make_site
+from lgi.setup import open_databases, repositories_of
+
+PROJECT = "LGI"
+URL = "https://localhost:8443/LGI"
+MARK = "mark@localhost; theor; LGI"
+PIET = "piet@localhost; theor, chem; LGI"
+RESOURCE = "resource1@localhost; LGI"
+OTHER_RESOURCE = "resource2@localhost; LGI"
+SERVER = "LGI@localhost; LGI"
+APPLICATIONS = ("hello_world", "lj_md")
+
+
+def certificate(common_name: str) -> str:
+    """What stands for the certificate of this name; only compared, never parsed."""
+    return f"-----BEGIN CERTIFICATE-----\n{common_name.encode().hex()}\n-----END CERTIFICATE-----\n"
+
+
+class NamedPeers:
+    """Takes the identity from the transport, where the tests put it."""
+
+    def identify(self, transport: Any) -> Caller:
+        """The caller whose common name the transport carries."""
+        name = transport.common_name
+        return Caller(identity=parse_common_name(name), certificate=certificate(name))
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """An HTTP answer."""
+
+    code: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode()
+
+    def number(self) -> int | None:
+        """The number of the error in the body, None if there is none."""
+        if "<error>" not in self.text:
+            return None
+        return int(self.value("number"))
+
+    def value(self, tag: str) -> str:
+        """The content of the first element of this name."""
+        return self.text.split(f"<{tag}>", 1)[1].split(f"</{tag}>", 1)[0].strip()
+
+
+class _Transport(StringTransport):
+    """Collects an answer and says when it is whole."""
+
+    def __init__(self, common_name: str) -> None:
+        super().__init__(peerAddress=IPv4Address("TCP", "127.0.0.1", 54321))
+        self.common_name = common_name
+        self.answered: Deferred[Answer] = Deferred()
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self._look()
+
+    def writeSequence(self, data: Any) -> None:
+        super().writeSequence(data)
+        self._look()
+
+    def _look(self) -> None:
+        if self.answered.called:
+            return
+        data = self.value()
+        while data.startswith(b"HTTP/1.1 100"):
+            data = data.partition(b"\r\n\r\n")[2]
+        head, separator, body = data.partition(b"\r\n\r\n")
+        if not separator:
+            return
+        lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        if len(body) >= int(headers.get("content-length", "0")) or self.head_only:
+            answer = Answer(code=int(lines[0].split()[1]), headers=headers, body=body)
+            self.answered.callback(answer)
+
+    head_only = False
+
+
+def multipart(
+    fields: Mapping[str, str | int | bytes], files: Sequence[tuple[str, bytes]] = (), boundary: str = "--7dd@$_23"
+) -> tuple[str, bytes]:
+    """A form as deployed clients post it: Content-Type and body."""
+    mark = f"--{boundary}\r\n".encode()
+    parts = []
+    for name, value in fields.items():
+        data = value if isinstance(value, bytes) else str(value).encode()
+        parts.append(mark + f'Content-Disposition: form-data; name="{name}"\r\n\r\n'.encode() + data + b"\r\n")
+    for number, (filename, data) in enumerate(files, start=1):
+        disposition = f'form-data; name="uploaded_file_{number}"; filename="{filename}"'
+        parts.append(
+            mark
+            + f"Content-Disposition: {disposition}\r\nContent-Type: application/octet-stream\r\n\r\n".encode()
+            + data
+            + b"\r\n"
+        )
+    return f"multipart/form-data; boundary={boundary}", b"".join(parts) + f"--{boundary}--\r\n".encode()
+
+
+class MemoryServer:
+    """A project server with the project LGI, two resources, and everybody allowed to submit."""
+
+    def __init__(self, directory: Path, *, changes: str = "") -> None:
+        new = NewProject(directory=directory, project=PROJECT, host="localhost", port=8443)
+        for folder in ("etc", "db", "server", "ca"):
+            (directory / folder).mkdir(parents=True)
+        file = directory / "etc" / "lgi-server.toml"
+        file.write_text(config_text(new) + changes)
+        self.config: ServerConfig = load_config(file)
+        in_transaction(self.config.projects[PROJECT].database, self._fill, checked=False)
+        self.repositories = repositories_of(self.config)
+        self.repositories.prepare()
+        self.databases = open_databases(self.config, reactor)
+        self.database: Database = self.databases[PROJECT]
+        self.database.start()
+        self.site = make_site(reactor, self.config, self.databases, NamedPeers(), self.repositories)
+        self.site.doStart()
+
+    @staticmethod
+    def _fill(connection: Connection) -> None:
+        upgrade_schema(connection)
+        for name, flag, applications in (
+            (SERVER, ServerFlag.MASTER, ()),
+            (RESOURCE, ServerFlag.NONE, APPLICATIONS),
+            (OTHER_RESOURCE, ServerFlag.NONE, APPLICATIONS[:1]),
+        ):
+            register_resource(
+                connection,
+                name=name.partition(";")[0],
+                certificate=certificate(name).encode(),
+                url=URL if flag else name.partition(";")[0],
+                project_server=flag,
+                applications=applications,
+            )
+        allow_user(connection, Grant(name="any", application="any", job_limit=0))
+
+    def stop(self) -> None:
+        """Close everything."""
+        self.site.doStop()
+        self.database.stop()
+
+    def send(self, common_name: str, request: bytes, *, head_only: bool = False) -> Deferred[Answer]:
+        """Send bytes on a new connection of this identity; the result is the first answer."""
+        transport = _Transport(common_name)
+        transport.head_only = head_only
+        protocol = self.site.buildProtocol(transport.getPeer())
+        protocol.makeConnection(transport)
+        protocol.dataReceived(request)
+
+        async def closed(result: Any) -> Any:
+            # Not from within the write that carried the answer.
+            await deferLater(reactor, 0)
+            protocol.connectionLost(Failure(ConnectionDone()))
+            return result
+
+        return transport.answered.addBoth(lambda result: Deferred.fromCoroutine(closed(result)))
+
+    def request(
+        self,
+        common_name: str,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> Deferred[Answer]:
+        """One request below the server's URL path."""
+        lines = [f"{method} /LGI/{path} HTTP/1.1", "Host: localhost:8443", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        return self.send(common_name, "\r\n".join(lines).encode() + b"\r\n\r\n" + body, head_only=method == "HEAD")
+
+    def post(
+        self,
+        common_name: str,
+        path: str,
+        fields: Mapping[str, str | int | bytes],
+        files: Sequence[tuple[str, bytes]] = (),
+    ) -> Deferred[Answer]:
+        """One posted form."""
+        kind, body = multipart(fields, files)
+        return self.request(common_name, "POST", path, body, {"Content-Type": kind})
+
+    def user(
+        self, call: str, *, who: str = MARK, files: Sequence[tuple[str, bytes]] = (), **fields: str | int | bytes
+    ) -> Deferred[Answer]:
+        """A call of a user, by the last part of its name, such as `submit_job`."""
+        name, groups, _ = (part.strip() for part in who.split(";"))
+        own: dict[str, str | int | bytes] = {"project": PROJECT, "user": name, "groups": groups}
+        return self.post(who, f"interfaces/interface_{call}.php", own | fields, files)
+
+    def resource(
+        self, call: str, *, who: str = RESOURCE, files: Sequence[tuple[str, bytes]] = (), **fields: str | int | bytes
+    ) -> Deferred[Answer]:
+        """A call of a resource, by the last part of its name, such as `lock_job`."""
+        own: dict[str, str | int | bytes] = {"project": PROJECT}
+        return self.post(who, f"resources/resource_{call}.php", own | fields, files)
+
+    async def submit(self, *, who: str = MARK, application: str = "hello_world", **fields: str | int | bytes) -> int:
+        """Submit a job and return its number."""
+        fields = {"application": application, "target_resources": "any"} | fields
+        return int((await self.user("submit_job", who=who, **fields)).value("job_id"))
+
+    async def session(self, *, who: str = RESOURCE) -> int:
+        """Sign a resource up and return its session."""
+        return int((await self.resource("signup_resource", who=who)).value("session_id"))
+
+    async def running_job(self, *, who: str = RESOURCE) -> tuple[int, int]:
+        """Submit a job and let a resource start it; returns the job's and the session's numbers, unlocked."""
+        job_id = await self.submit()
+        session_id = await self.session(who=who)
+        await self.resource("request_work", who=who, session_id=session_id, application="hello_world")
+        await self.resource(
+            "update_job",
+            who=who,
+            session_id=session_id,
+            job_id=job_id,
+            state="running",
+            target_resources=who.partition(";")[0],
+            job_specifics="<daemon_reference> ABC </daemon_reference>",
+        )
+        await self.resource("unlock_job", who=who, session_id=session_id, job_id=job_id)
+        return job_id, session_id
