@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import attrs
+from twisted.web.http import combinedLogFormatter
+from twisted.web.iweb import IAccessLogFormatter
 from twisted.web.resource import IResource
 from twisted.web.server import Request as WebRequest
 from twisted.web.server import Site as WebSite
+from zope.interface import provider
 
 from lgi.httpd.body import Body, FileBody, MultipartBody, UrlencodedBody, boundary_of
 from lgi.httpd.spool import Spool
 
 FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
+
+
+_SECRET = re.compile(r"(JOB_[0-9a-f]{8})[0-9a-f]{24}")
+
+
+@provider(IAccessLogFormatter)
+def access_line(timestamp: str, request: WebRequest) -> str:
+    """A line of the access log, without what gives the right to read: whole names of repositories."""
+    return _SECRET.sub(r"\1…", combinedLogFormatter(timestamp, request))
 
 
 @attrs.frozen(kw_only=True)
@@ -50,7 +63,12 @@ class Site(WebSite):
         self, root: IResource, *, spool: Spool, limits: BodyLimits, too_big: bytes, reactor: Any, idle_timeout: int
     ) -> None:
         super().__init__(
-            root, requestFactory=Request, timeout=idle_timeout, reactor=reactor, parsePOSTFormSubmission=False
+            root,
+            requestFactory=Request,
+            timeout=idle_timeout,
+            reactor=reactor,
+            parsePOSTFormSubmission=False,
+            logFormatter=access_line,
         )
         self._spool = spool
         self.limits = limits

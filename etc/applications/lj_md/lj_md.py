@@ -14,6 +14,7 @@ With `--structure` it prints the name of the structure file and does nothing els
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import random
@@ -291,6 +292,12 @@ def frame(cluster: Cluster, comment: str) -> str:
     return f"{len(cluster.x)}\n{comment}\n" + "".join(f"Ar {x:.8f} {y:.8f} {z:.8f}\n" for x, y, z in atoms)
 
 
+def digest(path: Path) -> str:
+    """Give the SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def run(parameters: Parameters, cluster: Cluster) -> None:
     """Calculate and write the results; raises ArithmeticError, OSError.
 
@@ -333,6 +340,9 @@ def run(parameters: Parameters, cluster: Cluster) -> None:
                 f"temperature: {temperature:.3f} K now, {warmth / rows:.3f} K on average\n"
                 f"total energy: {total:.9f} eV, drift {total - energy:+.3e} eV, at most {worst:.3e} eV on the way\n"
             )
+            if step == steps:
+                # Whoever downloads the results can tell that they are these.
+                summary += "".join(f"sha256 {digest(path)} {path}\n" for path in (ENERGIES, TRAJECTORY, FINAL))
             write_whole(OUTPUT, summary, durable=step == steps)
 
 

@@ -1,0 +1,42 @@
+# The same commands for people and for CI. `make` alone lists them.
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := lgi tests twisted demo etc setup.py
+
+.PHONY: help demo test lint format clean
+
+help:
+	@echo "make demo          a whole grid on this machine: a project, its services, two jobs, their results"
+	@echo "make demo KEEP=1   the same, left running, with how to use and stop it"
+	@echo "make test          style, types, layers and all tests"
+	@echo "make lint          style, types and layers alone"
+	@echo "make format        put the sources into the house's format"
+	@echo "make clean         remove what these commands made"
+
+$(VENV)/.installed: setup.py pyproject.toml tools/make-venv
+	tools/make-venv $(VENV) .
+	@touch $@
+
+$(VENV)/.installed-for-tests: $(VENV)/.installed
+	tools/make-venv $(VENV) ".[test]"
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python demo/run.py $(if $(KEEP),--keep)
+
+lint: $(VENV)/.installed-for-tests
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: lint
+	tools/need-programs
+	$(BIN)/python -m pytest
+
+format: $(VENV)/.installed-for-tests
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+clean:
+	rm -rf $(VENV) demo/grid demo/results build lgi.egg-info .mypy_cache .ruff_cache .hypothesis _trial_temp*
