@@ -1,0 +1,214 @@
+"""A real grid for tests: a project made by `lgi init`, its services as processes of twistd, the program `lgi`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import TestCase
+
+PROGRAMS = Path(sys.executable).parent
+EXAMPLES = Path(__file__).resolve().parents[2] / "etc" / "applications"
+USER, RESOURCE = "mark@localhost", "resource1@localhost"
+PATIENCE_SECONDS = 90.0
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def until(true: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    """Wait for a condition on something outside this process, which cannot wake us; returns its value."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = true()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} seconds: {what}")
+
+
+class Program:
+    """A service under twistd."""
+
+    def __init__(self, name: str, config: Path, log: Path, *options: str) -> None:
+        self.name = name
+        self.log = log
+        self._offset = log.stat().st_size if log.exists() else 0
+        self.process = subprocess.Popen(
+            [
+                str(PROGRAMS / "twistd"),
+                "-n",
+                "--pidfile=",
+                f"--logfile={log}",
+                name,
+                "--config",
+                str(config),
+                *options,
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=log.parent,
+        )
+
+    def logged(self) -> str:
+        """What it has logged since it was started."""
+        if not self.log.exists():
+            return ""
+        return self.log.read_bytes()[self._offset :].decode(errors="replace")
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it has logged `text`."""
+
+        def found() -> bool:
+            if self.process.poll() is not None and text not in self.logged():
+                raise AssertionError(
+                    f"{self.name} has ended with {self.process.returncode}:\n{self.logged()[-3000:]}"
+                )
+            return text in self.logged()
+
+        until(found, f"{self.name} logs {text!r}; it logged:\n{self.logged()[-3000:]}")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End it and return its status."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            self.process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            raise AssertionError(f"{self.name} did not stop:\n{self.logged()[-3000:]}") from None
+        return self.process.returncode
+
+    def ended(self) -> tuple[int, str]:
+        """Its status and everything it said, once it has ended by itself."""
+        out, _ = self.process.communicate(timeout=60)
+        return self.process.returncode, out.decode(errors="replace") + self.logged()
+
+
+class Grid:
+    """A project in a directory."""
+
+    def __init__(self, root: Path, *, database: str = "") -> None:
+        self.root = root
+        self.port = free_port()
+        more = ["--database", database] if database else []
+        self.lgi("init", str(root), "--host", "localhost", "--port", str(self.port), *more)
+        self.ca("issue", "resource", RESOURCE, "--applications", "hello_world,lj_md")
+        self.ca("issue", "user", USER, "--groups", "theor")
+        self.url = f"https://localhost:{self.port}/LGI"
+        self.config = root / "etc" / "lgi-server.toml"
+        self.cfg = root / "resources" / RESOURCE / "LGI.cfg"
+        self.home = root / "users" / USER
+        self.programs: list[Program] = []
+
+    def lgi(self, *arguments: str, status: int = 0, **more: Any) -> str:
+        """Run the program `lgi` and return its standard output; its exit status must be `status`."""
+        result = subprocess.run(
+            [str(PROGRAMS / "lgi"), *arguments], capture_output=True, text=True, timeout=120, check=False, **more
+        )
+        if result.returncode != status:
+            raise AssertionError(f"lgi {arguments} ended with {result.returncode}: {result.stdout}{result.stderr}")
+        return str(result.stdout if status == 0 else result.stderr)
+
+    def ca(self, *arguments: str) -> str:
+        """Run `lgi ca` on this project."""
+        return self.lgi("ca", "--dir", str(self.root), *arguments)
+
+    def user(self, *arguments: str, status: int = 0) -> str:
+        """Run `lgi` as the user."""
+        return self.lgi("--config", str(self.home), *arguments, status=status)
+
+    def submit(self, *arguments: str) -> int:
+        """Submit a job."""
+        return int(json.loads(self.user("submit", "--json", *arguments))["job_id"])
+
+    def job(self, job_id: int) -> dict[str, Any]:
+        """A job as `lgi status --json` gives it."""
+        job: dict[str, Any] = json.loads(self.user("status", "--json", str(job_id)))
+        return job
+
+    def wait_for_state(self, job_id: int, *states: str) -> dict[str, Any]:
+        """Wait until a job is in one of the states."""
+
+        def reached() -> dict[str, Any] | None:
+            job = self.job(job_id)
+            return job if job["state"] in states else None
+
+        found: dict[str, Any] = until(reached, f"job {job_id} is {states}")
+        return found
+
+    def start(self, name: str, config: Path, *options: str) -> Program:
+        """Start a service."""
+        log = self.root / "log" / f"{name}.log"
+        log.parent.mkdir(exist_ok=True)
+        program = Program(name, config, log, *options)
+        self.programs.append(program)
+        return program
+
+    def start_server(self) -> Program:
+        """Start the project server and wait until it listens."""
+        program = self.start("lgi-server", self.config)
+        program.wait_for("listens on port")
+        return program
+
+    def start_scheduler(self) -> Program:
+        """Start the scheduler."""
+        return self.start("lgi-scheduler", self.config)
+
+    def start_daemon(self) -> Program:
+        """Start the resource daemon."""
+        program = self.start("lgi-daemon", self.cfg, "--slow-cycle=0.5", "--fast-cycle=0.5")
+        program.wait_for("works in")
+        return program
+
+    def start_all(self) -> None:
+        """Start everything."""
+        self.start_server()
+        self.start_scheduler()
+        self.start_daemon()
+
+    def stop(self) -> None:
+        """End everything that was started, jobs included."""
+        problems = []
+        for program in reversed(self.programs):
+            try:
+                program.stop()
+            except AssertionError as problem:
+                problems.append(str(problem))
+        for pid_file in self.root.glob("resources/*/run/*/*/JOB_*/LGI_job_run_script_pid"):
+            pid = int(pid_file.read_text())
+            try:
+                if os.readlink(f"/proc/{pid}/cwd") == str(pid_file.parent):
+                    os.killpg(pid, signal.SIGKILL)
+            except OSError:
+                continue
+        if problems:
+            raise AssertionError("\n".join(problems))
+
+    def job_directories(self) -> list[Path]:
+        """The directories of jobs that the daemon holds."""
+        return sorted(self.root.glob(f"resources/{RESOURCE}/run/*/*/JOB_*"))
+
+
+class GridCase(TestCase):
+    """A test with a grid of its own, stopped at its end."""
+
+    def make_grid(self, **more: str) -> Grid:
+        """A new project; nothing runs yet."""
+        grid = Grid(Path.cwd() / "grid", **more)
+        self.addCleanup(grid.stop)
+        return grid
