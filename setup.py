@@ -1,5 +1,7 @@
 """Packaging. Each dependency has the reason for it beside it; tools are configured in pyproject.toml."""
 
+from pathlib import Path
+
 from setuptools import find_namespace_packages, find_packages, setup
 
 INSTALL = [
@@ -36,14 +38,17 @@ setup(
     name="lgi",
     version="2.0.0.dev0",
     description="Leiden Grid Infrastructure: grid middleware for research groups, as Twisted services",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
-    license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["lgi", "lgi.*"]) + find_namespace_packages(include=["twisted.plugins"]),
     package_data={"lgi": ["py.typed"], "lgi.db": ["migrations/*.mako"]},
     install_requires=INSTALL,
     extras_require={"test": TEST},
+    data_files=[
+        (f"share/lgi/applications/{name}", [str(path) for path in sorted(Path("etc/applications", name).iterdir())])
+        for name in ("hello_world", "lj_md")
+    ],
     entry_points={"console_scripts": ["lgi = lgi.cli.main:main"]},
     zip_safe=False,
 )

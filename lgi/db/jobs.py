@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, delete, distinct, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, case, delete, distinct, func, insert, select, text, update
 
 from lgi.db.log import record
 from lgi.db.schema import job_access, job_offers, job_queue, job_repositories
@@ -75,9 +75,19 @@ def offer(connection: Connection, job_id: int, application: str, targets: Sequen
     )
 
 
+# A short table is read from end to end unless this is forced: past rows that others hold, which is waiting for nothing
+# and ends in deadlocks.
+_WITHDRAW_MYSQL = text(
+    "DELETE job_offers FROM job_offers FORCE INDEX (ix_job_offers_job_id) WHERE job_offers.job_id IN :job_ids"
+).bindparams(bindparam("job_ids", expanding=True))
+
+
 def withdraw(connection: Connection, job_ids: Sequence[int]) -> None:
     """Let no resource find these jobs."""
-    connection.execute(delete(job_offers).where(job_offers.c.job_id.in_(job_ids)))
+    if connection.dialect.name == "sqlite":
+        connection.execute(delete(job_offers).where(job_offers.c.job_id.in_(job_ids)))
+    else:
+        connection.execute(_WITHDRAW_MYSQL, {"job_ids": list(job_ids)})
 
 
 def fetch_job(connection: Connection, job_id: int, *, blobs: bool = False, for_update: bool = False) -> Job | None:
@@ -114,8 +124,7 @@ def pulse(connection: Connection, job_id: int, now: int) -> None:
 
 
 def delete_job(connection: Connection, job: Job, *, actor: str, now: int) -> bool:
-    """Remove a job that nobody holds locked and that still is in its state; False otherwise."""
-    withdraw(connection, [job.job_id])
+    """Remove a job that nobody holds locked and that still is in its state; False, and nothing changed, otherwise."""
     result = connection.execute(
         delete(job_queue).where(
             job_queue.c.job_id == job.job_id,
@@ -125,6 +134,7 @@ def delete_job(connection: Connection, job: Job, *, actor: str, now: int) -> boo
     )
     if result.rowcount != 1:
         return False
+    withdraw(connection, [job.job_id])
     connection.execute(delete(job_access).where(job_access.c.job_id == job.job_id))
     connection.execute(delete(job_repositories).where(job_repositories.c.job_id == job.job_id))
     record(
@@ -196,7 +206,10 @@ def count_owned(connection: Connection, owner: str, application: str) -> tuple[i
 
 
 def without_pulse(connection: Connection, before: int, limit: int) -> list[Job]:
-    """Running and aborting jobs that no daemon has looked after since `before`."""
+    """Running and aborting jobs that no daemon has looked after since `before`.
+
+    They stay as they are until the transaction ends. Those that another transaction is changing are passed over.
+    """
     rows = connection.execute(
         select(*_PLAIN)
         .where(
@@ -205,5 +218,6 @@ def without_pulse(connection: Connection, before: int, limit: int) -> list[Job]:
             job_queue.c.lock_state == 0,
         )
         .limit(limit)
+        .with_for_update(skip_locked=True)
     )
     return [job_of_row(row) for row in rows]

@@ -37,18 +37,23 @@ def require_session(connection: Connection, session_id: int, resource_id: int, n
 
 def end_session(connection: Connection, session_id: int) -> list[int]:
     """End a session and free its locks; returns the jobs that were locked."""
+    # First, since it waits for a call of this session that is under way and may be locking jobs.
+    connection.execute(delete(running_sessions).where(running_sessions.c.session_id == session_id))
     jobs = locked_by_session(connection, session_id)
     unlock_jobs(connection, jobs)
-    connection.execute(delete(running_sessions).where(running_sessions.c.session_id == session_id))
     return jobs
 
 
 def stale_sessions(connection: Connection, now: int, limit: int) -> list[int]:
-    """Sessions that have ended by time."""
+    """Sessions that have ended by time; none that a call is just keeping alive.
+
+    They stay ended until the transaction does.
+    """
     return list(
         connection.scalars(
             select(running_sessions.c.session_id)
             .where(running_sessions.c.session_time_stamp <= now - SESSION_SECONDS)
             .limit(limit)
+            .with_for_update(skip_locked=True)
         )
     )

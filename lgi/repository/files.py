@@ -38,9 +38,13 @@ class Repositories:
         return Spool(self.root / SPOOL)
 
     def prepare(self) -> None:
-        """Make the directories; raises OSError."""
+        """Make the directories, and finish removing what a killed process began to remove; raises OSError."""
         self.root.mkdir(mode=0o750, parents=True, exist_ok=True)
-        (self.root / _TRASH).mkdir(mode=0o700, exist_ok=True)
+        trash = self.root / _TRASH
+        trash.mkdir(mode=0o700, exist_ok=True)
+        for doomed in trash.iterdir():
+            # Another process may be at it too.
+            shutil.rmtree(doomed, ignore_errors=True)
         self.spool.prepare()
 
     def path(self, repository: str) -> Path:
@@ -89,20 +93,16 @@ class Repositories:
             self.path(repository).rename(doomed)
         except FileNotFoundError:
             return
-        shutil.rmtree(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
     def list(self, repository: str) -> tuple[RepositoryFile, ...]:
         """The files in a repository in order of their names; none if there is no such repository."""
         try:
             with os.scandir(self.path(repository)) as entries:
-                found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+                found = [_seen(entry) for entry in entries]
         except FileNotFoundError:
             return ()
-        return tuple(
-            RepositoryFile(name=name, size=status.st_size, date=status.st_mtime_ns / 1e9)
-            for name, status in sorted(found)
-            if stat.S_ISREG(status.st_mode)
-        )
+        return tuple(sorted((file for file in found if file is not None), key=lambda file: file.name))
 
     def store(self, repository: str, name: str, received: SpooledFile) -> int:
         """Put a received file in place, whole or not at all; returns its size.
@@ -133,3 +133,14 @@ class Repositories:
             file.keep(target)
         finally:
             file.discard()
+
+
+def _seen(entry: os.DirEntry[str]) -> RepositoryFile | None:
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        # Deleted or replaced at this moment.
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return RepositoryFile(name=entry.name, size=status.st_size, date=status.st_mtime_ns / 1e9)

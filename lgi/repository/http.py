@@ -16,18 +16,18 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from twisted.web.static import File
 
-from lgi.errors import LGIError
+from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.body import FileBody, FormBody
 from lgi.httpd.peer import Caller
 from lgi.httpd.router import shielded
 from lgi.httpd.site import Request
 from lgi.repository.access import may_change
 from lgi.repository.files import Repositories
-from lgi.repository.names import NameRefused
+from lgi.repository.names import LISTING, NameRefused
 from lgi.wire.answers import listing, status
 
-LISTING = "repository_content.php"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_CODES = {ErrorNumber.CERTIFICATE_REFUSED: 403, ErrorNumber.REQUEST_TOO_BIG: 413, ErrorNumber.FILE_TOO_BIG: 413}
 
 
 class _Refused(Exception):
@@ -68,7 +68,8 @@ class RepositoryResource(Resource):
         except NameRefused as problem:
             self._finish(request, 400, status(400, str(problem)))
         except LGIError as problem:
-            self._finish(request, 403, status(403, problem.message))
+            code = _CODES.get(problem.number, 400)
+            self._finish(request, code, status(code, problem.message))
         except FileNotFoundError:
             self._finish(request, 404, status(404, "there is no such file"))
         except OSError as problem:
@@ -112,19 +113,18 @@ class RepositoryResource(Resource):
                 self._send(request, repository, name)
                 return None
             case b"PUT":
-                self._authorise(caller, repository)
-                return await self._store(request, repository, name)
+                return await self._store(request, caller, repository, name)
             case b"DELETE":
-                self._authorise(caller, repository)
+                await self._authorise(caller, repository)
                 await deferToThread(self._repositories.delete, repository, name)
                 return status(200, f"deleted {name}")
             case _:
                 request.responseHeaders.setRawHeaders("Allow", ["GET, HEAD, PUT, DELETE"])
                 raise _Refused(405, "files are read with GET and HEAD, changed with PUT and DELETE")
 
-    def _authorise(self, caller: Caller, repository: str) -> None:
+    async def _authorise(self, caller: Caller, repository: str) -> None:
         path = self._repositories.path(repository)
-        if not may_change(caller.identity, path, self._repositories.root):
+        if not await deferToThread(may_change, caller.identity, path, self._repositories.root):
             # The same answer whether or not the repository exists.
             raise _Refused(403, f"{caller.identity.name} may not change files in this repository")
 
@@ -148,16 +148,22 @@ class RepositoryResource(Resource):
         served.type, served.encoding = "application/octet-stream", None
         request.render(served)
 
-    async def _store(self, request: Request, repository: str, name: str) -> bytes:
+    async def _store(self, request: Request, caller: Caller, repository: str, name: str) -> bytes:
         body = request.content
         if not isinstance(body, FileBody):
+            await self._authorise(caller, repository)
             raise _Refused(415, "send the file itself as the body, not a form")
-        if body.failure is not None:
-            code = 413 if "bytes" in body.failure.message else 507
-            raise _Refused(code, body.failure.message)
-        received = body.take_file()
+        failure = body.failure
+        # Taken before anything is waited for: when the client hangs up, what is left in the body is dropped.
+        received = None if failure is not None else body.take_file()
         try:
+            await self._authorise(caller, repository)
+            if received is None:
+                assert failure is not None
+                code = _CODES.get(failure.number, 507)
+                raise _Refused(code, failure.message)
             size = await deferToThread(self._repositories.store, repository, name, received)
         finally:
-            received.discard()
+            if received is not None:
+                received.discard()
         return status(200, f"uploaded {name} ({size} bytes)")

@@ -7,6 +7,7 @@ import secrets
 
 _REPOSITORY = re.compile(r"JOB_[0-9a-f]{32}")
 MAX_FILE_NAME = 255
+LISTING = "repository_content.php"
 
 
 class NameRefused(ValueError):
@@ -36,6 +37,8 @@ def checked_file(name: str) -> str:
         raise NameRefused("a file needs a name")
     if name.startswith("."):
         raise NameRefused("names that start with a dot are the server's own")
+    if name == LISTING:
+        raise NameRefused("that is the name of the listing")
     if "/" in name or "\\" in name or not name.isprintable():
         raise NameRefused("a file's name has no slashes and no control characters")
     if len(name.encode("utf-8", "surrogatepass")) > MAX_FILE_NAME:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from lgi.db.events import REPOSITORY_RESOURCES, SCHEDULE_CYCLE, acknowledge, due, next_time, schedule
-from lgi.db.jobs import offer, update_job, without_pulse
+from lgi.db.jobs import fetch_job, offer, update_job, without_pulse
 from lgi.db.log import record
 from lgi.db.sessions import end_session, stale_sessions
 from lgi.model import Job
@@ -50,7 +50,12 @@ def see_to_lost_jobs(connection: Connection, now: int, pulse_timeout: int) -> li
     run a second copy while the first one may still be alive. The daemon takes it up again when it is back.
     """
     changed = []
-    for job in without_pulse(connection, now - pulse_timeout, BATCH):
+    before = now - pulse_timeout
+    for found in without_pulse(connection, before, BATCH):
+        # Once more, now that nobody else can change it: its daemon may have come back in between.
+        job = fetch_job(connection, found.job_id, for_update=True)
+        if job is None or job.state is not found.state or job.lock_state or job.daemon_pulse >= before:
+            continue
         state = next_state(job.state, JobEvent.PULSE_LOST, Actor.SCHEDULER)
         if not update_job(connection, job, {"state": state.value, "state_time_stamp": now}):
             continue

@@ -39,18 +39,29 @@ def _parser(*, recover: bool) -> etree.XMLParser:
 def parse_fragment(text: str) -> etree._Element:
     """Parse a piece of XML (elements and text, no document type) and return it inside one root element.
 
-    Raises MalformedXML. Comments and processing instructions are refused, since deployed readers would take the tags
-    in them for real ones.
+    Raises MalformedXML. Comments, processing instructions, CDATA sections and namespaces are refused: deployed readers
+    look for tags in the text itself, and would see other elements than this parser does.
     """
     if "\x00" in text:
         raise MalformedXML("it contains a NUL character")
+    if "<![" in text:
+        raise MalformedXML("CDATA sections have no place in it")
     try:
         root = etree.fromstring(f"<fragment>{text}</fragment>".encode(), _parser(recover=False))
     except etree.XMLSyntaxError as problem:
         raise MalformedXML(str(problem.msg)) from None
     if any(not isinstance(node.tag, str) for node in root.iter()):
         raise MalformedXML("comments, processing instructions and entities have no place in it")
+    if any(node.nsmap or any("{" in str(name) for name in node.attrib) for node in root.iter()):
+        raise MalformedXML("namespaces have no place in it")
     return root
+
+
+def refuse_tags(root: etree._Element, tags: frozenset[str]) -> None:
+    """Raise MalformedXML if any element below `root` has one of these names."""
+    for node in root.iter():
+        if node.tag in tags:
+            raise MalformedXML(f"an element <{node.tag}> has no place in it")
 
 
 def read_answer(text: bytes) -> etree._Element:

@@ -18,6 +18,8 @@ from lgi.wire.binhex import decode_binhex
 SHORT = 254
 DIGITS = 9
 LONG = 65_354
+# Names in one list; each becomes a row or a parameter of a statement.
+LIST = 1_000
 # As received: hexadecimal takes two bytes for one, and a little white space may stand around it.
 RECEIVED_MAXIMUM = 2 * LONG + 1024
 
@@ -118,8 +120,10 @@ class PostedFields:
         return self.optional_names(name) or self._missing(name)
 
     def optional_names(self, name: str) -> tuple[str, ...]:
-        """A comma-separated list of names, each of at most 254 bytes; empty when it was not posted."""
+        """A comma-separated list of at most 1,000 names, each of at most 254 bytes; empty when it was not posted."""
         names = decode_list(self.optional_long(name) or "")
+        if len(names) > LIST:
+            raise LGIError(TOO_BIG[name], f"at most {LIST} names")
         if any(len(item.encode()) > SHORT or not item.isprintable() for item in names):
             raise LGIError(TOO_BIG[name], f"a name in it has more than {SHORT} bytes or control characters")
         return names

@@ -6,13 +6,15 @@ from collections.abc import Iterable
 
 from lxml import etree
 
-from lgi.wire.dialect import element, inner_xml, parse_fragment, text_of
+from lgi.wire.dialect import element, inner_xml, parse_fragment, refuse_tags, text_of
 
 REPOSITORY = "repository"
 REPOSITORY_URL = "repository_url"
 DAEMON_REFERENCE = "daemon_reference"
 EXIT_STATUS = "exit_status"
 _SERVERS_OWN = frozenset({REPOSITORY, REPOSITORY_URL})
+# What stands around specifics, and what a deployed reader looks for before anything else.
+_AROUND = frozenset({"LGI", "response", "error", "job", "job_specifics"})
 
 
 def without(text: str, tags: Iterable[str]) -> str:
@@ -44,7 +46,12 @@ def _drop(root: etree._Element, dropped: frozenset[str]) -> None:
 
 
 def posted_specifics(text: str) -> str:
-    """What of posted specifics may be kept: everything but the repository tags; raises MalformedXML."""
+    """What of posted specifics may be kept: everything but the repository tags.
+
+    Raises MalformedXML, also for elements that would pass for the answer's own: a deployed daemon that is offered the
+    job would take them for that.
+    """
+    refuse_tags(parse_fragment(text), _AROUND)
     return without(text, _SERVERS_OWN)
 
 
