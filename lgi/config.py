@@ -134,7 +134,7 @@ def _converter(base: Path) -> cattrs.Converter:
     def path(value: Any, _type: object) -> Path:
         if not isinstance(value, str) or not value:
             raise ValueError(f"a path is needed, not {value!r}")
-        return base / value
+        return (base / value).resolve()
 
     converter.register_structure_hook(str, exactly(str))
     converter.register_structure_hook(int, exactly(int))

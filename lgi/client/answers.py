@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf, isfinite
+
 import attrs
 from lxml import etree
 
@@ -9,7 +11,7 @@ from lgi.lists import decode_list
 from lgi.model import Job, RepositoryFile
 from lgi.states import JobState
 from lgi.wire.binhex import decode_binhex
-from lgi.wire.dialect import MalformedXML, inner_xml, read_answer, text_of
+from lgi.wire.dialect import MalformedXML, inner_xml, parse_fragment, read_answer, text_of
 
 
 class ServerRefused(Exception):
@@ -23,7 +25,14 @@ class ServerRefused(Exception):
 
 
 class ServerUnreachable(Exception):
-    """No connection, no TLS, no answer in time, or an answer with an HTTP status that is no success."""
+    """No connection, no TLS, no answer in time, or an answer with an HTTP status that is no success.
+
+    `maybe_done` is True where the request may have been received, so that what it asks for may have happened.
+    """
+
+    def __init__(self, message: str, *, maybe_done: bool = False) -> None:
+        self.maybe_done = maybe_done
+        super().__init__(message)
 
 
 class AnswerMalformed(Exception):
@@ -48,12 +57,12 @@ class ResourceRow:
 
     @property
     def applications(self) -> tuple[str, ...]:
-        """The applications it offers."""
+        """The applications it offers; none where the capabilities are not XML."""
         try:
-            root = etree.fromstring(f"<c>{self.capabilities}</c>")
-        except etree.XMLSyntaxError:
+            root = parse_fragment(self.capabilities)
+        except MalformedXML:
             return ()
-        return tuple(str(child.tag) for child in root if isinstance(child.tag, str))
+        return tuple(str(child.tag) for child in root)
 
 
 @attrs.frozen(kw_only=True)
@@ -70,15 +79,28 @@ class ServerList:
         return tuple(dict.fromkeys(server for server in (self.master, *self.slaves, self.this) if server))
 
 
-def read_response(body: bytes) -> etree._Element:
-    """The `<response>` element of an answer.
+def read_whole(body: bytes, tag: str) -> etree._Element:
+    """The element `tag` that an answer is; raises AnswerMalformed, also for one that breaks off.
 
-    Raises ServerRefused for an `<error>` in it, and AnswerMalformed for anything else.
+    The parser mends what old servers leave open, so the end of an answer must be looked for.
     """
     try:
         root = read_answer(body)
     except (MalformedXML, etree.XMLSyntaxError) as problem:
         raise AnswerMalformed(f"the server's answer cannot be read: {problem}") from None
+    if root.tag != tag:
+        raise AnswerMalformed(f"the server's answer is not <{tag}> but <{root.tag}>")
+    if not body.rstrip().endswith(f"</{tag}>".encode()):
+        raise AnswerMalformed("the server's answer breaks off")
+    return root
+
+
+def read_response(body: bytes) -> etree._Element:
+    """The `<response>` element of an answer.
+
+    Raises ServerRefused for an `<error>` in it, and AnswerMalformed for anything else.
+    """
+    root = read_whole(body, "LGI")
     response = root.find("response")
     if response is None:
         raise AnswerMalformed("the server's answer has no <response>")
@@ -94,9 +116,10 @@ def read_response(body: bytes) -> etree._Element:
 def read_integer(node: etree._Element, path: str) -> int:
     """The whole number at `path`; raises AnswerMalformed where there is none."""
     text = text_of(node, path)
-    if not (text.isascii() and text.lstrip("-").isdigit()):
-        raise AnswerMalformed(f"the server's answer has no number in <{path}>: {text!r}")
-    return int(text)
+    try:
+        return int(text)
+    except ValueError:
+        raise AnswerMalformed(f"the server's answer has no number in <{path}>: {text[:80]!r}") from None
 
 
 def _blob(node: etree._Element, path: str) -> bytes | None:
@@ -108,18 +131,24 @@ def _blob(node: etree._Element, path: str) -> bytes | None:
         raise AnswerMalformed(f"the server's answer has no hexadecimal text in <{path}>") from None
 
 
-def read_job(node: etree._Element | None) -> JobAnswer:
-    """A `<job>` element as a value; raises AnswerMalformed."""
+def read_job(node: etree._Element | None, *, job_id: int | None = None, state: JobState | None = None) -> JobAnswer:
+    """A `<job>` element as a value; raises AnswerMalformed, also where it is not the job `job_id` that was asked for.
+
+    `state` is what the job's is known to be where the call does not say.
+    """
     if node is None:
         raise AnswerMalformed("the server's answer has no <job>")
-    state = text_of(node, "state") or JobState.QUEUED.value  # request_work leaves the state out: it is queued
-    if state not in set(JobState):
-        raise AnswerMalformed(f"the server's answer has the unknown job state {state!r}")
+    found = read_integer(node, "job_id")
+    if job_id is not None and found != job_id:
+        raise AnswerMalformed(f"the server's answer is about job {found}, not about job {job_id}")
+    said = text_of(node, "state") or (state or "")
+    if said not in set(JobState):
+        raise AnswerMalformed(f"the server's answer has the unknown job state {said[:80]!r}")
     content = node.find("repository_content")
     return JobAnswer(
         job=Job(
-            job_id=read_integer(node, "job_id"),
-            state=JobState(state),
+            job_id=found,
+            state=JobState(said),
             application=text_of(node, "application"),
             target_resources=decode_list(text_of(node, "target_resources")),
             owners=decode_list(text_of(node, "owners")),
@@ -134,13 +163,24 @@ def read_job(node: etree._Element | None) -> JobAnswer:
     )
 
 
+def _date(node: etree._Element) -> float:
+    text = text_of(node, "date")
+    try:
+        date = float(text)
+    except ValueError:
+        date = inf
+    if not isfinite(date):
+        raise AnswerMalformed(f"the server's answer has no time in <date>: {text[:80]!r}")
+    return date
+
+
 def read_files(content: etree._Element) -> tuple[RepositoryFile, ...]:
     """The files of a `<repository_content>` element."""
     return tuple(
         RepositoryFile(
             name=text_of(node, "file_name"),
             size=read_integer(node, "size"),
-            date=float(text_of(node, "date") or 0),
+            date=_date(node),
         )
         for node in content.iter("file")
     )

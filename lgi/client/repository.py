@@ -6,25 +6,22 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import attrs
-import treq
-from lxml import etree
 from treq.client import HTTPClient
+from twisted.web.http import PotentialDataLoss
 
-from lgi.client.answers import AnswerMalformed, ServerRefused, ServerUnreachable, read_files
-from lgi.client.post import CALL_TIMEOUT, TRANSPORT_FAILURES, explain
+from lgi.client.answers import AnswerMalformed, ServerRefused, ServerUnreachable, read_files, read_whole
+from lgi.client.post import CALL_TIMEOUT
+from lgi.client.transfer import TRANSPORT_FAILURES, Progress, Stall, explain, file_body, no_progress, read_body
 from lgi.model import RepositoryFile
-from lgi.wire.dialect import MalformedXML, read_answer, text_of
+from lgi.wire.dialect import text_of
 
-Progress = Callable[[int], None]
-"""Called with the number of bytes that have just gone over the wire."""
+__all__ = ["Progress", "RepositoryClient", "checked_name", "no_progress"]
 
-
-def no_progress(_bytes: int) -> None:
-    """Report to nobody."""
+_ANSWER_LIMIT = 1 << 26
 
 
 def checked_name(name: str) -> str:
@@ -34,85 +31,93 @@ def checked_name(name: str) -> str:
     return name
 
 
-class _Counted:
-    """A file being sent, which reports what is read from it."""
-
-    def __init__(self, stream: BinaryIO, progress: Progress) -> None:
-        self._stream = stream
-        self._progress = progress
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        self._progress(len(data))
-        return data
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
 @attrs.frozen(kw_only=True)
 class RepositoryClient:
     """The repository at `url` (what `repository_url` in a job's specifics says).
 
-    Every call raises ServerUnreachable, ServerRefused with an HTTP status as its number, or AnswerMalformed.
+    Every call raises ServerUnreachable, ServerRefused with an HTTP status as its number, or AnswerMalformed; OSError
+    is about this side's files. `timeout` is the time in seconds in which nothing is sent or received.
     """
 
     http: HTTPClient
     reactor: Any
     url: str
+    timeout: float = CALL_TIMEOUT
 
     def _file(self, name: str) -> str:
         return f"{self.url.rstrip('/')}/{quote(checked_name(name), safe='')}"
 
-    async def _request(self, method: str, url: str, *, timeout: float | None = CALL_TIMEOUT, **more: Any) -> Any:
+    async def _exchange(
+        self,
+        method: str,
+        url: str,
+        sink: Callable[[bytes], object],
+        *,
+        stall: Stall,
+        unending: bool = False,
+        **more: Any,
+    ) -> None:
+        """One request whose answer's body goes to `sink` if it succeeds; `unending` takes one of unknown length."""
+        refusal: list[bytes] = []
+
+        def write(data: bytes) -> None:
+            stall.moved()
+            (sink if accepted else refusal.append)(data)
+
         try:
-            response = await self.http.request(method, url, timeout=timeout, reactor=self.reactor, **more)
-            if response.code not in (200, 201, 204, 206):
-                raise ServerRefused(response.code, _message(await treq.content(response), response))
+            request = self.http.request(
+                method, url, allow_redirects=False, unbuffered=True, reactor=self.reactor, **more
+            )
+            response = await stall.watch(request)
+            accepted = response.code in (200, 201, 204)
+            try:
+                await stall.watch(read_body(response, write))
+            except PotentialDataLoss:
+                if accepted and not unending:
+                    raise
         except TRANSPORT_FAILURES as problem:
             raise ServerUnreachable(f"{url}: {explain(problem)}") from problem
-        return response
+        if not accepted:
+            raise ServerRefused(response.code, _message(b"".join(refusal), response))
+
+    async def _answer(self, method: str, url: str, stall: Stall | None = None, **more: Any) -> bytes:
+        body = bytearray()
+
+        def keep(data: bytes) -> None:
+            body.extend(data)
+            if len(body) > _ANSWER_LIMIT:
+                raise AnswerMalformed("the server's answer does not end")
+
+        await self._exchange(
+            method, url, keep, stall=stall or Stall(self.reactor, self.timeout), unending=True, **more
+        )
+        return bytes(body)
 
     async def list(self) -> tuple[RepositoryFile, ...]:
-        """The files in the repository, the server's own hidden ones left out."""
-        parts = urlsplit(self.url)
-        name = parts.path.rstrip("/").rsplit("/", 1)[-1]
+        """The files in the repository in the order of their names, the server's own hidden ones left out."""
+        name = urlsplit(self.url).path.rstrip("/").rsplit("/", 1)[-1]
         # …/repository/<fan-out>/JOB_x, or …/repository/JOB_x without the fan-out directory of newer servers.
         base = self.url[: self.url.rindex("/repository/")] if "/repository/" in self.url else self.url
-        response = await self._request(
-            "GET", f"{base}/repository/repository_content.php", params={"repository": name}
-        )
-        try:
-            root = read_answer(await treq.content(response))
-        except TRANSPORT_FAILURES as problem:
-            raise ServerUnreachable(f"{self.url}: {explain(problem)}") from problem
-        except (MalformedXML, etree.XMLSyntaxError) as problem:
-            raise AnswerMalformed(f"the listing cannot be read: {problem}") from None
-        return tuple(file for file in read_files(root) if not file.name.startswith("."))
+        body = await self._answer("GET", f"{base}/repository/repository_content.php", params={"repository": name})
+        files = read_files(read_whole(body, "repository_content"))
+        return tuple(sorted((file for file in files if not file.name.startswith(".")), key=lambda file: file.name))
 
     async def get(self, name: str, target: Path, progress: Progress = no_progress) -> int:
         """Download a file to `target`, which appears whole or not at all; returns its size in bytes."""
-        response = await self._request("GET", self._file(name), unbuffered=True)
+        url = self._file(name)
+        stall = Stall(self.reactor, self.timeout)
         descriptor, part = tempfile.mkstemp(dir=target.parent, prefix=".lgi-", suffix=".part")
-        received = 0
         try:
             with os.fdopen(descriptor, "wb") as stream:
 
                 def write(data: bytes) -> None:
-                    nonlocal received
                     stream.write(data)
-                    received += len(data)
                     progress(len(data))
 
-                try:
-                    await treq.collect(response, write)
-                except TRANSPORT_FAILURES as problem:
-                    raise ServerUnreachable(f"{self._file(name)}: {explain(problem)}") from problem
+                await self._exchange("GET", url, write, stall=stall)
+                size = stream.tell()
                 stream.flush()
                 os.fsync(stream.fileno())
-            expected = response.length
-            if isinstance(expected, int) and expected != received:
-                raise ServerUnreachable(f"{self._file(name)}: only {received} of {expected} bytes came")
             umask = os.umask(0)
             os.umask(umask)
             Path(part).chmod(0o666 & ~umask)
@@ -120,24 +125,28 @@ class RepositoryClient:
         except BaseException:
             Path(part).unlink(missing_ok=True)
             raise
-        return received
+        return size
 
     async def put(self, source: Path, name: str | None = None, progress: Progress = no_progress) -> None:
         """Upload the file `source`; the server keeps the old one until the new one is whole."""
+        url = self._file(name or source.name)
+        stall = Stall(self.reactor, self.timeout)
+
+        def sent(size: int) -> None:
+            stall.moved()
+            progress(size)
+
         with source.open("rb") as stream:
-            response = await self._request(
-                "PUT", self._file(name or source.name), timeout=None, data=_Counted(stream, progress)
-            )
-            await treq.content(response)
+            await self._answer("PUT", url, stall, data=file_body(stream, sent))
 
     async def delete(self, name: str) -> None:
         """Delete a file."""
-        await treq.content(await self._request("DELETE", self._file(name)))
+        await self._answer("DELETE", self._file(name))
 
 
 def _message(body: bytes, response: Any) -> str:
     try:
-        text = text_of(read_answer(body), "message")
-    except (MalformedXML, etree.XMLSyntaxError):
+        text = text_of(read_whole(body, "status"), "message")
+    except AnswerMalformed:
         text = ""
     return text or f"HTTP status {response.code} {response.phrase.decode('latin-1')}"

@@ -44,7 +44,8 @@ class ResourceClient:
                 "owners": encode_list(owners),
             },
         )
-        return [read_job(node) for node in response.findall("job")]
+        # The answer leaves the state out, as all of them are queued.
+        return [read_job(node, state=JobState.QUEUED) for node in response.findall("job")]
 
     async def lock(self, session_id: int, job_id: int) -> None:
         """Lock a job; error 22 when somebody else holds it."""
@@ -75,16 +76,16 @@ class ResourceClient:
         if output is not None:
             fields["output"] = encode_binhex(output)
         response = await self.server.call("resources/resource_update_job.php", fields)
-        return read_job(response.find("job"))
+        return read_job(response.find("job"), job_id=job_id)
 
     async def details(self, session_id: int, job_id: int) -> JobAnswer:
         """Everything about a job that this session holds locked."""
         response = await self.server.call(
             "resources/resource_request_job_details.php", {"session_id": session_id, "job_id": job_id}
         )
-        return read_job(response.find("job"))
+        return read_job(response.find("job"), job_id=job_id)
 
     async def state(self, job_id: int) -> JobAnswer:
         """The state of a job of this resource; also tells the server that the job is looked after."""
         response = await self.server.call("resources/resource_job_state.php", {"job_id": job_id})
-        return read_job(response.find("job"))
+        return read_job(response.find("job"), job_id=job_id)

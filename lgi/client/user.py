@@ -17,6 +17,7 @@ from lgi.client.answers import (
     read_servers,
 )
 from lgi.client.post import Server
+from lgi.client.transfer import Progress, no_progress
 from lgi.lists import ANY, encode_list
 from lgi.wire.binhex import encode_binhex
 
@@ -42,6 +43,7 @@ class UserClient:
         read_access: Sequence[str] = (),
         write_access: Sequence[str] = (),
         uploads: Sequence[Path] = (),
+        progress: Progress = no_progress,
     ) -> JobAnswer:
         """Submit one job with its files; not repeated here, since a repeated submission is a second job."""
         fields = self._fields(
@@ -56,6 +58,7 @@ class UserClient:
             "interfaces/interface_submit_job.php",
             {**fields, **{name: value for name, value in optional.items() if value}},
             uploads,
+            progress=progress,
         )
         return read_job(response.find("job"))
 
@@ -77,12 +80,12 @@ class UserClient:
     async def job(self, job_id: int) -> JobAnswer:
         """One job with its input, output and files."""
         response = await self.server.call("interfaces/interface_job_state.php", self._fields(job_id=job_id))
-        return read_job(response.find("job"))
+        return read_job(response.find("job"), job_id=job_id)
 
     async def delete(self, job_id: int) -> JobAnswer:
         """Delete a job that is queued or over, or have a running one aborted: see the state in the answer."""
         response = await self.server.call("interfaces/interface_delete_job.php", self._fields(job_id=job_id))
-        return read_job(response.find("job"))
+        return read_job(response.find("job"), job_id=job_id)
 
     async def servers(self) -> ServerList:
         """The project's servers."""
