@@ -69,8 +69,9 @@ def unlock_jobs(connection: Connection, job_ids: Sequence[int]) -> None:
             job_queue.c.job_id.in_(job_ids), job_queue.c.state == JobState.QUEUED.value
         )
     ).all()
-    # One that the scheduler queued again while it was being locked is on offer already.
-    withdraw(connection, [row.job_id for row in queued])
+    if queued:
+        # One that the scheduler queued again while it was being locked is on offer already.
+        withdraw(connection, [row.job_id for row in queued])
     for row in queued:
         offer(connection, row.job_id, row.application, decode_list(row.target_resources), row.priority)
 

@@ -16,7 +16,8 @@ from lgi.httpd.spool import Spool, SpooledFile
 from lgi.wire.fields import RECEIVED_MAXIMUM
 
 MAX_PARTS = 1000
-MAX_URLENCODED = 4 * 1024 * 1024
+# All fields of a form together: they sit in memory, the largest real form has four of RECEIVED_MAXIMUM.
+MAX_FIELDS_SIZE = 4 * 1024 * 1024
 _UPLOAD_PREFIX = "uploaded_file"
 
 
@@ -70,6 +71,14 @@ class Body:
 
     def close(self) -> None:
         """Drop what was not kept."""
+
+
+class RefusedBody(Body):
+    """A body that is not wanted from the start, of which nothing is kept."""
+
+    def __init__(self, problem: LGIError) -> None:
+        super().__init__(0)
+        self.failure = problem
 
 
 class FileBody(Body):
@@ -126,7 +135,7 @@ class UrlencodedBody(FormBody):
     """A form as `application/x-www-form-urlencoded`, which is never large."""
 
     def __init__(self, maximum: int) -> None:
-        super().__init__(min(maximum, MAX_URLENCODED))
+        super().__init__(min(maximum, MAX_FIELDS_SIZE))
         self._data = bytearray()
 
     def take(self, data: bytes) -> None:
@@ -165,6 +174,7 @@ class MultipartBody(FormBody):
         self._parser = PushMultipartParser(boundary, max_segment_count=MAX_PARTS)
         self._segment: MultipartSegment | None = None
         self._field: bytearray | None = None
+        self._fields_size = 0
         self._oversize = False
 
     def take(self, data: bytes) -> None:
@@ -194,12 +204,17 @@ class MultipartBody(FormBody):
             file.write(data)
         elif len(self._field) + len(data) > RECEIVED_MAXIMUM:
             self._oversize = True
+        elif self._fields_size + len(data) > MAX_FIELDS_SIZE:
+            raise LGIError(ErrorNumber.REQUEST_TOO_BIG, f"at most {MAX_FIELDS_SIZE} bytes in all fields together")
         else:
+            self._fields_size += len(data)
             self._field += data
 
     def _end(self) -> None:
         assert self._segment is not None
-        if self._field is not None:
+        if self._field is None:
+            self.uploads[-1].file.complete()
+        else:
             self.fields[self._segment.name] = None if self._oversize else bytes(self._field)
         self._segment = None
 

@@ -66,6 +66,7 @@ class Router:
         self._max_requests = max_requests
         self._back_off = back_off
         self._under_way = 0
+        self._stopping: Deferred[None] | None = None
 
     def identify(self, request: Request) -> Caller:
         """Who made this request; raises LGIError(CERTIFICATE_REFUSED)."""
@@ -78,6 +79,12 @@ class Router:
             return shielded(self._answer(request, handler))
 
         self.app.route(path, methods=["POST"], endpoint=path)(route)
+
+    async def drain(self) -> None:
+        """Tell new calls to come back later, and return when those under way have been answered."""
+        self._stopping = Deferred()
+        if self._under_way:
+            await self._stopping
 
     async def _answer(self, request: Request, handler: Handler) -> bytes:
         self._under_way += 1
@@ -94,12 +101,14 @@ class Router:
             )
         finally:
             self._under_way -= 1
+            if not self._under_way and self._stopping is not None and not self._stopping.called:
+                self._stopping.callback(None)
         request.responseHeaders.setRawHeaders("Content-Type", ["text/xml; charset=UTF-8"])
         request.responseHeaders.setRawHeaders("Content-Length", [str(len(body))])
         return body
 
     async def _handle(self, request: Request, handler: Handler) -> str:
-        if self._under_way > self._max_requests:
+        if self._under_way > self._max_requests or self._stopping is not None:
             raise LGIError(ErrorNumber.OVERLOADED, timeout=self._back_off)
         caller = self.identify(request)
         form = request.content

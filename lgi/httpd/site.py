@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
@@ -13,7 +14,9 @@ from twisted.web.server import Request as WebRequest
 from twisted.web.server import Site as WebSite
 from zope.interface import provider
 
-from lgi.httpd.body import Body, FileBody, MultipartBody, UrlencodedBody, boundary_of
+from lgi.errors import ErrorNumber, LGIError
+from lgi.httpd.body import Body, FileBody, MultipartBody, RefusedBody, UrlencodedBody, boundary_of
+from lgi.httpd.peer import Caller
 from lgi.httpd.spool import Spool
 
 FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
@@ -35,32 +38,69 @@ class BodyLimits:
     request: int
     file: int
 
+    def of(self, body: Body) -> int:
+        """How much a request with this body may announce."""
+        return min(self.request, self.file) if isinstance(body, FileBody) else self.request
+
 
 class Request(WebRequest):
     """A request whose body is taken apart as it comes."""
 
+    _answered = False
+
     def gotLength(self, length: int | None) -> None:
-        """Choose where the body goes, now that all headers are there; one that is too big is refused before it."""
+        """Choose where the body goes, now that all headers are there; one that is not wanted goes nowhere."""
         channel: Any = self.channel
         site: Site = channel.site
-        self.content = site.body_for(self.getHeader("content-type") or "")
-        if length is not None and length > site.limits.request:
-            # Said at once, and the connection closed: nobody waits for the end of a body that is not wanted.
-            body = site.too_big
-            channel.transport.write(
-                b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Type: text/xml; charset=UTF-8\r\n"
-                b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
-            )
-            channel.loseConnection()
+        # Latin-1, since a client may send any bytes here.
+        content_type = (self.requestHeaders.getRawHeaders(b"content-type") or [b""])[-1].decode("latin-1")
+        body = site.body_for(content_type)
+        try:
+            site.identify(self.transport)
+        except LGIError as problem:
+            body = RefusedBody(problem)
+        if length is not None and length > site.limits.of(body):
+            body = RefusedBody(LGIError(ErrorNumber.REQUEST_TOO_BIG))
+            self._refuse(channel, site.too_big)
+        self.content = body
+
+    def _refuse(self, channel: Any, body: bytes) -> None:
+        # Said at once, and the connection closed: nobody waits for the end of a body that is not wanted.
+        self._answered = True
+        channel.transport.write(
+            b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Type: text/xml; charset=UTF-8\r\n"
+            b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+        )
+        # What still comes is not looked at, also by the idle timer, which ends a client that goes on sending.
+        channel.dataReceived = lambda _data: None
+        channel.loseConnection()
+
+    def process(self) -> None:
+        """Find the resource and let it answer, unless that was done when the headers had come."""
+        if not self._answered:
+            super().process()
 
 
 class Site(WebSite):
-    """Serves `root`; `too_big` is the answer to a request that announces more than `limits.request` bytes."""
+    """Serves `root`; `too_big` is the answer to a request that announces more than it may have.
+
+    `identify` is asked before a body is taken: what comes from a caller who is refused is stored nowhere. `drain`
+    ends what is under way, see `Router.drain`.
+    """
 
     requestFactory = Request
 
     def __init__(
-        self, root: IResource, *, spool: Spool, limits: BodyLimits, too_big: bytes, reactor: Any, idle_timeout: int
+        self,
+        root: IResource,
+        *,
+        identify: Callable[[Any], Caller],
+        drain: Callable[[], Awaitable[None]],
+        spool: Spool,
+        limits: BodyLimits,
+        too_big: bytes,
+        reactor: Any,
+        idle_timeout: int,
     ) -> None:
         super().__init__(
             root,
@@ -70,6 +110,8 @@ class Site(WebSite):
             parsePOSTFormSubmission=False,
             logFormatter=access_line,
         )
+        self.identify = identify
+        self.drain = drain
         self._spool = spool
         self.limits = limits
         self.too_big = too_big

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,23 +28,28 @@ class SpooledFile:
         self._stream.write(data)
         self.size += len(data)
 
+    def complete(self) -> None:
+        """Close the file, so that a form with many files has one of them open at a time; raises OSError."""
+        self._stream.close()
+
     def keep(self, target: Path) -> None:
         """Make the file durable as `target`, in place of an older one; call it in a thread.
 
         Raises OSError, upon which the file is still to be discarded and the older one is unchanged.
         """
         assert self._path is not None
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        self._stream.close()
+        _sync(self._path, os.O_RDONLY)
         self._path.chmod(0o640)
         self._path.replace(target)
         self._path = None
-        self._stream.close()
         sync_directory(target.parent)
 
     def discard(self) -> None:
         """Close and remove the file, unless it was kept; may be called more than once."""
-        self._stream.close()
+        with suppress(OSError):
+            # What is still to be written finds no room; it is not wanted.
+            self._stream.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
             self._path = None
@@ -70,7 +76,11 @@ class Spool:
 
 def sync_directory(directory: Path) -> None:
     """Make the names in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(directory, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import attrs
 from sqlalchemy import Connection
 from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
 
 from lgi.access import matches
 from lgi.db.events import SCHEDULE_CYCLE, schedule
@@ -26,6 +27,8 @@ from lgi.model import Job, RepositoryFile
 from lgi.server.members import User
 from lgi.server.project import Project
 from lgi.states import Actor, JobEvent, JobState, next_state
+
+_log = Logger()
 
 
 @attrs.frozen(kw_only=True)
@@ -78,7 +81,7 @@ async def look(project: Project, user: User, job_id: int) -> tuple[Job, tuple[Re
 
 async def _wait_for_lock(project: Project, job_id: int, deadline: int) -> None:
     left = deadline - project.now()
-    if left <= 0:
+    if left <= 0 or project.news.stopped:
         raise LGIError(ErrorNumber.OVERLOADED, "the job is locked", timeout=project.limits.back_off)
     await project.news.wait(job_id, left)
 
@@ -126,5 +129,9 @@ async def delete(project: Project, user: User, job_id: int) -> Job:
     project.news.tell(job_id)
     if repository:
         # After the commit: a crash in between leaves files without a job, never a job without files.
-        await deferToThread(project.repositories.remove, repository)
+        try:
+            await deferToThread(project.repositories.remove, repository)
+        except OSError as problem:
+            # The job is deleted all the same, and that is what was asked.
+            _log.error("the files of job {job_id} could not be removed: {problem}", job_id=job_id, problem=problem)
     return job

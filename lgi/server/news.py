@@ -19,6 +19,12 @@ class News:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._waiting: dict[int, list[Deferred[None]]] = {}
+        self.stopped = False
+
+    def stop(self) -> None:
+        """Wake everybody, for good: the server stops and nobody should wait for anything."""
+        self.stopped = True
+        self.tell(*tuple(self._waiting))
 
     def tell(self, *job_ids: int) -> None:
         """Wake everybody who waits for one of these jobs."""

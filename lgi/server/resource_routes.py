@@ -1,5 +1,7 @@
 """The calls of resources: parse, call one use case, encode.
 
+The project's servers are looked up before the use case: nothing that can fail comes after a change.
+
 LGI 1.41, Resource interfacing with the project server.
 """
 
@@ -58,15 +60,17 @@ class ResourceRoutes:
         """Start a session."""
         project = self.projects.of(call)
         capabilities = call.fields.optional_long("capabilities")
+        servers = await project.servers()
         resource, session_id = await sessions.sign_up(project, call.caller, capabilities)
-        return answers.session(resource, project.name, await project.servers(), session_id)
+        return answers.session(resource, project.name, servers, session_id)
 
     async def sign_off(self, call: Call) -> str:
         """End a session."""
         project = self.projects.of(call)
         session_id = call.fields.integer("session_id")
+        servers = await project.servers()
         resource = await sessions.sign_off(project, call.caller, session_id)
-        return answers.session(resource, project.name, await project.servers(), session_id)
+        return answers.session(resource, project.name, servers, session_id)
 
     async def request_work(self, call: Call) -> str:
         """Lock and list queued jobs, or count them."""
@@ -80,11 +84,12 @@ class ResourceRoutes:
             start=fields.optional_integer("start") or 0,
             limit=min(self.limits.work_default if limit is None else limit, self.limits.work_maximum),
         )
+        servers = await project.servers()
         resource, number, jobs = await work.request_work(project, call.caller, wanted)
         return answers.work(
             resource,
             project.name,
-            await project.servers(),
+            servers,
             session_id=wanted.session_id,
             application=wanted.application,
             owners=encode_list(wanted.owners),
@@ -98,24 +103,25 @@ class ResourceRoutes:
         """Everything about a locked job."""
         project = self.projects.of(call)
         session_id, job_id = call.fields.integer("session_id"), call.fields.integer("job_id")
+        servers = await project.servers()
         resource, job, repository = await work.details(project, call.caller, session_id, job_id)
         files = await deferToThread(project.repositories.list, repository)
-        servers = await project.servers()
         return answers.resource_job(resource, project.name, servers, job, session_id=session_id, files=files)
 
     async def lock(self, call: Call) -> str:
         """Lock a job."""
         project = self.projects.of(call)
         session_id, job_id = call.fields.integer("session_id"), call.fields.integer("job_id")
+        servers = await project.servers()
         resource, held = await sessions.lock(project, call.caller, session_id, job_id)
-        return answers.lock(resource, project.name, await project.servers(), held, session_id=session_id)
+        return answers.lock(resource, project.name, servers, held, session_id=session_id)
 
     async def unlock(self, call: Call) -> str:
         """Unlock a job."""
         project = self.projects.of(call)
         session_id, job_id = call.fields.integer("session_id"), call.fields.integer("job_id")
-        resource, held = await sessions.unlock(project, call.caller, session_id, job_id)
         servers = await project.servers()
+        resource, held = await sessions.unlock(project, call.caller, session_id, job_id)
         return answers.lock(resource, project.name, servers, held, session_id=session_id, unlock_time=project.now())
 
     async def update(self, call: Call) -> str:
@@ -130,8 +136,9 @@ class ResourceRoutes:
             input=fields.binhex("input"),
             output=fields.binhex("output"),
         )
+        servers = await project.servers()
         resource, job = await work.update(project, call.caller, session_id, job_id, posted)
-        return answers.resource_job(resource, project.name, await project.servers(), job, session_id=session_id)
+        return answers.resource_job(resource, project.name, servers, job, session_id=session_id)
 
     async def submit(self, call: Call) -> str:
         """Submit a job that is locked at once for the session."""
@@ -142,17 +149,18 @@ class ResourceRoutes:
         if state is None:
             raise LGIError(ErrorNumber.STATE_MISSING)
         owners = fields.names("owners")
+        servers = await project.servers()
         resource, job, files = await submit.submit_of_resource(
             project, call.caller, session_id, state, owners, posted_submission(fields), call.uploads
         )
-        servers = await project.servers()
         return answers.resource_job(resource, project.name, servers, job, session_id=session_id, files=files)
 
     async def state(self, call: Call) -> str:
         """The state of a job."""
         project = self.projects.of(call)
+        servers = await project.servers()
         resource, job = await work.state(project, call.caller, call.fields.integer("job_id"))
-        return answers.resource_job(resource, project.name, await project.servers(), job)
+        return answers.resource_job(resource, project.name, servers, job)
 
 
 def posted_submission(fields: PostedFields) -> submit.Submission:

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, wrapServerTLS
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.web.resource import IResource, Resource
 from twisted.web.static import File
@@ -100,9 +101,17 @@ def make_site(
         File(str(config.server.ca_certificate), defaultType="application/x-pem-file"),
         [part.encode() for part in prefix.strip("/").split("/")],
     )
+
+    async def drain() -> None:
+        for project in projects.by_name.values():
+            project.news.stop()
+        await router.drain()
+
     limits = BodyLimits(request=config.repository.max_request_size, file=config.repository.max_file_size)
     return Site(
         root,
+        identify=peers.identify,
+        drain=drain,
         spool=repositories.spool,
         limits=limits,
         too_big=envelope.wrap_error(LGIError(ErrorNumber.REQUEST_TOO_BIG, f"at most {limits.request} bytes")),
@@ -121,6 +130,12 @@ class ServerService(Service):
         self._config = config
         self._databases: dict[str, Database] = {}
         self._port: IListeningPort | None = None
+        self._site: Site | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, which the system chose if the configuration says 0; 0 while it does not listen."""
+        return 0 if self._port is None else int(getattr(self._port.getHost(), "port", 0))
 
     def startService(self) -> None:
         """Open files and databases, then listen."""
@@ -140,10 +155,10 @@ class ServerService(Service):
             cannot_start("lgi-server", f"{problem.filename}: {problem.strerror}")
         for database in self._databases.values():
             database.start()
-        site = make_site(self._reactor, self._config, self._databases, peers, repositories)
+        self._site = make_site(self._reactor, self._config, self._databases, peers, repositories)
         endpoint_type = TCP6ServerEndpoint if ":" in section.interface else TCP4ServerEndpoint
         endpoint = endpoint_type(self._reactor, section.port, interface=section.interface)
-        listening = wrapServerTLS(options, endpoint).listen(site)
+        listening = wrapServerTLS(options, endpoint).listen(self._site)
         listening.addCallbacks(self._listens, self._cannot_listen)
 
     def _listens(self, port: IListeningPort) -> None:
@@ -151,7 +166,7 @@ class ServerService(Service):
         self._log.info(
             "project server {url} listens on port {port} for {projects}",
             url=self._config.server.url,
-            port=getattr(port.getHost(), "port", ""),
+            port=self.port,
             projects=", ".join(self._config.projects),
         )
 
@@ -165,10 +180,15 @@ class ServerService(Service):
     async def _stop(self) -> None:
         if self._port is not None:
             await maybeDeferred(self._port.stopListening)
+            self._port = None
+        if self._site is not None:
+            await self._site.drain()
+            # The last answer is written after this turn.
+            await deferLater(self._reactor, 0)
         for database in self._databases.values():
             database.stop()
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening, and wait for transactions under way."""
+        """Stop listening, and wait until the calls under way have been answered."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())

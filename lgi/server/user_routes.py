@@ -1,4 +1,7 @@
-"""The calls of users: parse, call one use case, encode (LGI 1.41, Application interface)."""
+"""The calls of users: parse, call one use case, encode (LGI 1.41, Application interface).
+
+The project's servers are looked up before the use case: nothing that can fail comes after a change.
+"""
 
 from __future__ import annotations
 
@@ -39,17 +42,19 @@ class UserRoutes:
         """Submit a job."""
         project = self.projects.of(call)
         user = posted_user(call)
+        servers = await project.servers()
         job, files = await submit.submit_of_user(project, user, posted_submission(call.fields), call.uploads)
-        return answers.submitted(project.name, await project.servers(), user.name, user.groups, job, files)
+        return answers.submitted(project.name, servers, user.name, user.groups, job, files)
 
     async def job_state(self, call: Call) -> str:
         """List or count jobs, or look at one."""
         project = self.projects.of(call)
         user = posted_user(call)
+        servers = await project.servers()
         job_id = call.fields.optional_integer("job_id")
         if job_id is not None:
             job, files = await jobs.look(project, user, job_id)
-            return answers.job_detail(project.name, await project.servers(), user.name, user.groups, job, files)
+            return answers.job_detail(project.name, servers, user.name, user.groups, job, files)
         limit = call.fields.optional_integer("limit")
         query = jobs.JobQuery(
             state=call.fields.optional_short("state") or ANY,
@@ -60,7 +65,7 @@ class UserRoutes:
         number, found = await jobs.list_jobs(project, user, query)
         return answers.job_list(
             project.name,
-            await project.servers(),
+            servers,
             user.name,
             user.groups,
             state=query.state,
@@ -75,18 +80,21 @@ class UserRoutes:
         """Delete a job, or have it aborted."""
         project = self.projects.of(call)
         user = posted_user(call)
+        servers = await project.servers()
         job = await jobs.delete(project, user, call.fields.integer("job_id"))
-        return answers.job_deleted(project.name, await project.servers(), user.name, user.groups, job)
+        return answers.job_deleted(project.name, servers, user.name, user.groups, job)
 
     async def server_list(self, call: Call) -> str:
         """The project's servers."""
         project = self.projects.of(call)
         user = posted_user(call)
-        return answers.server_list(project.name, await project.servers(), user.name, user.groups)
+        servers = await project.servers()
+        return answers.server_list(project.name, servers, user.name, user.groups)
 
     async def resource_list(self, call: Call) -> str:
         """The project's resources."""
         project = self.projects.of(call)
         user = posted_user(call)
+        servers = await project.servers()
         found = await project.database.read("list resources", list_resources)
-        return answers.resource_list(project.name, await project.servers(), user.name, user.groups, found)
+        return answers.resource_list(project.name, servers, user.name, user.groups, found)

@@ -39,8 +39,8 @@ def _parser(*, recover: bool) -> etree.XMLParser:
 def parse_fragment(text: str) -> etree._Element:
     """Parse a piece of XML (elements and text, no document type) and return it inside one root element.
 
-    Raises MalformedXML. Comments, processing instructions, CDATA sections and namespaces are refused: deployed readers
-    look for tags in the text itself, and would see other elements than this parser does.
+    Raises MalformedXML. Comments, processing instructions, CDATA sections and namespaces are refused: deployed
+    readers look for tags in the text itself, and would see other elements than this parser does.
     """
     if "\x00" in text:
         raise MalformedXML("it contains a NUL character")
