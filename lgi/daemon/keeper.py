@@ -1,0 +1,317 @@
+"""One job in the daemon's keeping: the server is asked about it, and its steps are done one after another.
+
+The two go on side by side, since the server counts its questions as the job's pulse also while a step takes long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+from twisted.logger import Logger
+
+from lgi.client.answers import ServerRefused
+from lgi.daemon.jobdir import INPUT, JobDirectory, JobRecord, Tampered
+from lgi.daemon.life import Step, new_life, resumed_life
+from lgi.daemon.limits import Taken
+from lgi.daemon.links import NOT_OURS, NoAnswer
+from lgi.daemon.scripts import StillRunning
+from lgi.daemon.steps import NotYet, Steps, Tools, is_ours
+from lgi.errors import ErrorNumber
+from lgi.lists import encode_list
+from lgi.model import Job
+from lgi.states import TERMINAL, JobState
+from lgi.wire.specifics import DAEMON_REFERENCE, with_tags
+
+_log = Logger()
+LONGEST_PAUSE = 600.0  # seconds between two tries of a step that keeps failing
+
+
+class Keeper:
+    """Keeps one job; `gone` is called when its directory has been removed.
+
+    Raises Tampered when the directory does not verify.
+    """
+
+    def __init__(self, *, tools: Tools, directory: JobDirectory, gone: Callable[[Keeper], None]) -> None:
+        self.record: JobRecord = directory.load()
+        self._tools = tools
+        self._directory = directory
+        self._gone = gone
+        self._life = new_life() if directory.state is JobState.QUEUED else resumed_life()
+        self._link = tools.links.to(self.record.project, self.record.server)
+        self._steps = Steps(
+            tools=tools,
+            directory=directory,
+            record=self.record,
+            link=self._link,
+            life=self._life,
+            ended=self._run_ended,
+        )
+        self._asking = False
+        self._working = False
+        self._stopping = False
+        self._look = False
+        self._left = False
+        self._failures = 0
+        self._not_before = 0.0
+        self._trouble = ""
+
+    @property
+    def taken(self) -> Taken:
+        """The job as the limits see it."""
+        return Taken(project=self.record.project, application=self.record.application, owners=self.record.owners)
+
+    @property
+    def can_take(self) -> bool:
+        """Whether the job, offered again by the server, may be claimed: it is not being given up, nor asked about."""
+        return not (self._asking or self._life.ended() or self._life.step() in (Step.STOP, Step.REMOVE))
+
+    def stop(self) -> None:
+        """Begin nothing any more; what the job runs goes on."""
+        self._stopping = True
+        self._steps.forget()
+
+    async def take(self, session_id: int, offered: Job) -> None:
+        """Make a queued job that the session holds locked ours and running.
+
+        `work` is for after the unlocking. Raises NoAnswer, ServerRefused, OSError or Tampered; the next pulse finds
+        out then whose the job is.
+        """
+        self._asking = True
+        try:
+            self._admit(await self._claim(session_id, offered))
+        finally:
+            self._asking = False
+
+    async def pulse(self) -> None:
+        """Ask the server about the job and heed what it says; then go on with the job's steps."""
+        if self._asking or self._stopping or self._life.ended():
+            return
+        self._asking = True
+        before = self._life.step()
+        try:
+            if self._verified():
+                await self._ask()
+        except NoAnswer as problem:
+            _log.debug("job {job_id}: {problem}", job_id=self.record.job_id, problem=problem)
+        except (ServerRefused, OSError) as problem:
+            self._complain(f"asking the server: {problem}")
+        except Tampered as problem:
+            self._refuse(problem)
+        finally:
+            self._asking = False
+        if self._life.step() is not before:
+            self._news()
+        self._life.look()
+        self.work()
+
+    def work(self) -> None:
+        """Do the steps that can be done now, unless that is under way."""
+        if self._working or self._stopping or self._tools.clock.seconds() < self._not_before:
+            return
+        self._working = True
+        self._tools.tasks.start(f"job {self.record.job_id} of project {self.record.project}", self._work())
+
+    # What the server says.
+
+    async def _ask(self) -> None:
+        job_id = self.record.job_id
+        try:
+            job = await self._link.state(job_id)
+            if self._needs_claim(job):
+                async with self._link.locked(job_id) as session_id:
+                    job = await self._link.details(session_id, job_id)
+                    if is_ours(job, self.record.reference) and job.state is JobState.QUEUED:
+                        self._steps.say("the server had put it back into the queue, claimed again")
+                        job = await self._claim(session_id, job)
+                    self._heed(job)
+            else:
+                self._heed(job)
+        except ServerRefused as refusal:
+            if refusal.number not in NOT_OURS:
+                raise
+            self._lose(str(refusal))
+
+    def _needs_claim(self, job: Job) -> bool:
+        # Either it was put back into the queue, or we do not know yet that we got it and have no input for it.
+        return is_ours(job, self.record.reference) and (
+            job.state is JobState.QUEUED or (job.state is JobState.RUNNING and not self._has_input())
+        )
+
+    def _has_input(self) -> bool:
+        return self._directory.has(INPUT) and self._directory.state is not JobState.QUEUED
+
+    async def _claim(self, session_id: int, job: Job) -> Job:
+        return await self._link.update(
+            session_id,
+            self.record.job_id,
+            state=JobState.RUNNING,
+            target_resources=(self._tools.resource_name,),
+            job_specifics=with_tags(job.job_specifics, **{DAEMON_REFERENCE: self.record.reference}),
+        )
+
+    def _heed(self, job: Job) -> None:
+        if self._life.ended() or self._life.step() is Step.REMOVE:
+            return  # the answer is older than the end of the job
+        if not is_ours(job, self.record.reference):
+            self._lose("the server says that it is another daemon's, or nobody's")
+        elif job.state in TERMINAL:
+            self._life.closed()
+        elif job.state is JobState.RUNNING:
+            self._admit(job)
+        elif job.state is JobState.ABORTING:
+            if self._has_input():
+                self._synchronise(job)
+            before = self._life.step()
+            self._life.abort()
+            if self._life.step() is not before:
+                self._steps.say("to be aborted")
+
+    def _lose(self, reason: str) -> None:
+        if self._life.step() not in (Step.STOP, Step.REMOVE):
+            self._steps.say(f"no longer ours, given up: {reason}")
+        self._life.lost()
+
+    def _admit(self, job: Job) -> None:
+        if not is_ours(job, self.record.reference) or job.state is not JobState.RUNNING:
+            raise NoAnswer(
+                f"the server says that job {job.job_id} is {job.state.value}, which is not what it was told"
+            )
+        if not self._has_input():
+            if job.input is None:
+                raise NoAnswer(f"the server's answer has no input of job {job.job_id}")
+            self._directory.write(INPUT, job.input)
+        self._synchronise(job)
+        self._steps.confirmed = True
+        self._life.accepted()
+
+    def _synchronise(self, job: Job) -> None:
+        """Bring the directory to what the server says; the state last, since it says that the rest is there."""
+        for name, text in described(job).items():
+            self._directory.write(name, text.encode())
+        self._directory.write("LGI_state", job.state.value.encode())
+
+    # What is done about it.
+
+    def _run_ended(self) -> None:
+        self._look = True
+        self.work()
+
+    def _verified(self) -> bool:
+        try:
+            self._directory.verify()
+        except Tampered as problem:
+            self._refuse(problem)
+        return not self._life.ended()
+
+    def _refuse(self, problem: Tampered) -> None:
+        if not self._life.ended():
+            _log.critical(
+                "job {job_id} of project {project} is refused, nothing of it is run or reported: {problem}",
+                job_id=self.record.job_id,
+                project=self.record.project,
+                problem=problem,
+            )
+        self._life.tampered()
+
+    async def _work(self) -> None:
+        try:
+            while not self._stopping and await self._do_next():
+                pass
+        finally:
+            self._working = False
+        if self._life.ended():
+            self._steps.forget()
+            if not self._left and not self._directory.path.exists():
+                self._left = True
+                self._gone(self)
+
+    async def _do_next(self) -> bool:
+        """Do the next step; False when there is none, or it has to be tried again later."""
+        if self._look:
+            self._look = False
+            self._life.look()
+        step = self._life.step()
+        if step is Step.NOTHING or (step is not Step.REMOVE and not self._verified()):
+            return False
+        try:
+            tell = await self._steps.do[step]()
+        except Tampered as problem:
+            self._refuse(problem)
+            return False
+        except (NoAnswer, ServerRefused, NotYet, StillRunning, OSError) as problem:
+            if self._life.step() is step:
+                self._try_later(problem)
+                return False
+        else:
+            if self._life.step() is step:
+                self._news()
+                tell()
+        # Where the server's word has overtaken the step, its outcome is no news.
+        return True
+
+    def _news(self) -> None:
+        self._failures = 0
+        self._not_before = 0.0
+        self._trouble = ""
+
+    def _try_later(self, problem: Exception) -> None:
+        if self._stopping:
+            return
+        if isinstance(problem, NoAnswer):
+            # The link has logged it; the next pulse tries again.
+            _log.debug("job {job_id}: {problem}", job_id=self.record.job_id, problem=problem)
+            return
+        self._complain(f"reporting: {problem}" if isinstance(problem, ServerRefused) else str(problem))
+        if isinstance(problem, ServerRefused) and problem.number == ErrorNumber.LOCK_REFUSED:
+            return
+        doublings = min(16, max(self._failures, self._steps.starts - 1))
+        self._not_before = self._tools.clock.seconds() + min(LONGEST_PAUSE, self._tools.fast_cycle * 2**doublings)
+        self._failures += 1
+
+    def _complain(self, reason: str) -> None:
+        if reason != self._trouble:
+            self._trouble = reason
+            _log.warn(
+                "job {job_id} of project {project} ({reference}), tried again later: {reason}",
+                job_id=self.record.job_id,
+                project=self.record.project,
+                reference=self.record.reference,
+                reason=reason,
+            )
+
+
+def described(job: Job) -> dict[str, str]:
+    """The files of a job directory that hold what the server says about a job, but its state and input."""
+    return {
+        "LGI_owners": encode_list(job.owners),
+        "LGI_read_access": encode_list(job.read_access),
+        "LGI_write_access": encode_list(job.write_access),
+        "LGI_target_resources": encode_list(job.target_resources),
+        "LGI_job_specifics": job.job_specifics,
+        "LGI_state_time_stamp": str(job.state_time_stamp),
+    }
+
+
+@attrs.define
+class Holdings:
+    """The jobs this resource holds, and the places reserved for those being considered."""
+
+    keepers: list[Keeper] = attrs.Factory(list)
+    reserved: list[Taken] = attrs.Factory(list)
+    refused: set[tuple[str, str, int]] = attrs.Factory(set)
+    """Project, server and number of jobs whose directory was refused before there was a keeper."""
+
+    @property
+    def taken(self) -> tuple[Taken, ...]:
+        """All of them, for the limits; directories that were refused keep their places."""
+        return (*(keeper.taken for keeper in self.keepers), *self.reserved)
+
+    def find(self, project: str, server: str, job_id: int) -> Keeper | None:
+        """The keeper of a server's job."""
+        for keeper in self.keepers:
+            record = keeper.record
+            if (record.project, record.server, record.job_id) == (project, server.rstrip("/"), job_id):
+                return keeper
+        return None

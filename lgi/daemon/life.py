@@ -1,0 +1,167 @@
+"""The life of one job as a state machine: what has been learnt, and the step that follows.
+
+LGI 1.41, Resource daemon. It does nothing itself. Two sides tell it things: the server's answers, and the outcomes of
+steps. Where the server's word comes while a step is under way, the step that follows is the one after the server's
+word, and the outcome is dropped.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto, unique
+from typing import Protocol
+
+import attrs
+from automat import TypeMachineBuilder
+
+
+@unique
+class Step(Enum):
+    """What to do next for the job."""
+
+    NOTHING = auto()
+    INSPECT = auto()
+    PROLOGUE = auto()
+    RUN = auto()
+    EPILOGUE = auto()
+    REPORT_FINISHED = auto()
+    ABORT = auto()
+    REPORT_ABORTED = auto()
+    STOP = auto()
+    REMOVE = auto()
+
+
+class Life(Protocol):
+    """What may be told about a job."""
+
+    def step(self) -> Step:
+        """Ask what to do next."""
+
+    def ended(self) -> bool:
+        """Ask whether nothing will ever happen to it here."""
+
+    def accepted(self) -> None:
+        """The server says: running, and ours."""
+
+    def abort(self) -> None:
+        """The server says: aborting, and ours."""
+
+    def lost(self) -> None:
+        """The server says: not ours."""
+
+    def closed(self) -> None:
+        """The server says: finished or aborted, and ours: the report had arrived."""
+
+    def look(self) -> None:
+        """It is time to look whether the run script still runs."""
+
+    def found_running(self) -> None:
+        """It runs."""
+
+    def found_finished(self) -> None:
+        """It does not run, and the job is finished."""
+
+    def found_idle(self) -> None:
+        """It does not run, and the job is not finished."""
+
+    def prepared(self) -> None:
+        """The prologue is done."""
+
+    def started(self) -> None:
+        """The run script runs."""
+
+    def wrapped(self) -> None:
+        """The epilogue is done."""
+
+    def stopped(self) -> None:
+        """Nothing of the job runs any more."""
+
+    def reported(self) -> None:
+        """The server has accepted the report."""
+
+    def removed(self) -> None:
+        """The directory is gone."""
+
+    def tampered(self) -> None:
+        """A file of the job is not what the daemon wrote."""
+
+
+@attrs.frozen
+class _Nothing:
+    """The machine needs nothing but its state."""
+
+
+_builder = TypeMachineBuilder(Life, _Nothing)
+_unsure = _builder.state("unsure")  # complete on disk, but the server has not yet said that the job is ours
+_resting = _builder.state("resting")
+_preparing = _builder.state("preparing")
+_starting = _builder.state("starting")
+_running = _builder.state("running")
+_finishing = _builder.state("finishing")
+_reporting = _builder.state("reporting")
+_aborting = _builder.state("aborting")
+_reporting_abort = _builder.state("reporting the abort")
+_dropping = _builder.state("dropping")
+_removing = _builder.state("removing")
+_gone = _builder.state("gone")
+_refused = _builder.state("refused")
+
+_STEPS = {
+    _unsure: Step.NOTHING,
+    _resting: Step.INSPECT,
+    _preparing: Step.PROLOGUE,
+    _starting: Step.RUN,
+    _running: Step.NOTHING,
+    _finishing: Step.EPILOGUE,
+    _reporting: Step.REPORT_FINISHED,
+    _aborting: Step.ABORT,
+    _reporting_abort: Step.REPORT_ABORTED,
+    _dropping: Step.STOP,
+    _removing: Step.REMOVE,
+    _gone: Step.NOTHING,
+    _refused: Step.NOTHING,
+}
+_MOVES = {
+    (_unsure, Life.accepted): _resting,
+    (_resting, Life.found_running): _running,
+    (_resting, Life.found_finished): _finishing,
+    (_resting, Life.found_idle): _preparing,
+    (_preparing, Life.prepared): _starting,
+    (_starting, Life.started): _running,
+    (_starting, Life.found_running): _running,
+    (_running, Life.look): _resting,
+    (_finishing, Life.wrapped): _reporting,
+    (_reporting, Life.reported): _removing,
+    (_aborting, Life.stopped): _reporting_abort,
+    (_reporting_abort, Life.reported): _removing,
+    (_dropping, Life.stopped): _removing,
+    (_removing, Life.removed): _gone,
+}
+_AT_WORK = (_unsure, _resting, _preparing, _starting, _running, _finishing)
+_HELD = (*_AT_WORK, _reporting, _aborting, _reporting_abort)
+_MOVES |= {(state, Life.abort): _aborting for state in _AT_WORK}  # a finished job is reported as that all the same
+_MOVES |= {(state, Life.lost): _dropping for state in _HELD}
+_MOVES |= {(state, Life.closed): _dropping for state in _HELD}
+_MOVES |= {(state, Life.tampered): _refused for state in (*_HELD, _dropping)}
+# What may come at any time and then changes nothing.
+_WORDS = (Life.accepted, Life.abort, Life.lost, Life.closed, Life.look, Life.tampered)
+
+for _state, _step in _STEPS.items():
+    _state.upon(Life.step).loop().returns(_step)
+    _state.upon(Life.ended).loop().returns(_state in (_gone, _refused))
+    for _word in _WORDS:
+        if (_state, _word) not in _MOVES:
+            _state.upon(_word).loop().returns(None)
+for (_state, _word), _next in _MOVES.items():
+    _state.upon(_word).to(_next).returns(None)
+
+_machine = _builder.build()
+
+
+def new_life() -> Life:
+    """The life of a job whose directory is complete, before the server has said that it is ours."""
+    return _machine(_Nothing())
+
+
+def resumed_life() -> Life:
+    """The life of a job that the server once said is ours, as a new daemon finds it."""
+    return _machine(_Nothing(), _resting)

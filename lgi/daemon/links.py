@@ -1,0 +1,272 @@
+"""The project servers as the daemon speaks to them: sessions, locks, back-off, silence.
+
+A server that gives no usable answer has said nothing, and nothing follows from it for any job: NoAnswer. What it
+refuses by number stays `ServerRefused`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Protocol, TypeVar
+
+import attrs
+from twisted.internet.defer import DeferredLock, DeferredSemaphore
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from lgi.client.answers import AnswerMalformed, JobAnswer, ServerList, ServerRefused, ServerUnreachable
+from lgi.errors import ErrorNumber
+from lgi.model import Job
+from lgi.states import JobState
+
+_log = Logger()
+_Answer = TypeVar("_Answer")
+CALLS_AT_ONCE = 8
+PAUSE = 10  # seconds, where a server that asks to back off does not say for how long
+SIGN_OFF_TRIES = 3
+NOT_OURS = frozenset({ErrorNumber.JOB_UNKNOWN, ErrorNumber.STATE_HIDDEN})
+"""Errors that say: this job is none of this resource's any more."""
+_NO_SESSION = frozenset({ErrorNumber.SESSION_ENDED, ErrorNumber.SESSION_UNKNOWN, ErrorNumber.LOCK_WITHOUT_SESSION})
+
+
+class NoAnswer(Exception):
+    """The server did not answer, not usefully, or asked to be left alone; one line."""
+
+
+class Calls(Protocol):
+    """What the daemon needs of `lgi.client.resource.ResourceClient`."""
+
+    async def signup(self, capabilities: str | None = None) -> tuple[int, ServerList]:
+        """Start a session."""
+
+    async def signoff(self, session_id: int) -> None:
+        """End it."""
+
+    async def request_work(
+        self, session_id: int, application: str, *, start: int = 0, limit: int = 32, owners: tuple[str, ...] = ()
+    ) -> list[JobAnswer]:
+        """Queued jobs, locked."""
+
+    async def lock(self, session_id: int, job_id: int) -> None:
+        """Lock a job."""
+
+    async def unlock(self, session_id: int, job_id: int) -> None:
+        """Unlock it."""
+
+    async def update(
+        self,
+        session_id: int,
+        job_id: int,
+        *,
+        state: JobState | None = None,
+        target_resources: tuple[str, ...] | None = None,
+        job_specifics: str | None = None,
+        output: bytes | None = None,
+    ) -> JobAnswer:
+        """Change a locked job."""
+
+    async def details(self, session_id: int, job_id: int) -> JobAnswer:
+        """Everything about a locked job."""
+
+    async def state(self, job_id: int) -> JobAnswer:
+        """A job without its input and output; counts as its pulse."""
+
+
+@attrs.define
+class _Session:
+    session_id: int
+    users: int = 0
+
+
+class Link:
+    """One project server, for one project."""
+
+    def __init__(self, *, url: str, project: str, calls: Calls, clock: Any) -> None:
+        self.url = url
+        self.project = project
+        self._calls = calls
+        self._clock = clock
+        self._quiet_until = 0.0
+        self._problem = ""
+        self._shared: _Session | None = None
+        self._opening = DeferredLock()
+        self._slots = DeferredSemaphore(CALLS_AT_ONCE)
+        self._closing = False
+
+    def close(self) -> None:
+        """From now on do not wait for a server before a session is signed off."""
+        self._closing = True
+
+    async def state(self, job_id: int) -> Job:
+        """The job as the server has it, without input and output; also its pulse."""
+        return _same(job_id, await self._ask(lambda: self._calls.state(job_id)))
+
+    async def details(self, session_id: int, job_id: int) -> Job:
+        """Everything about a job that the session holds locked."""
+        return _same(job_id, await self._ask(lambda: self._calls.details(session_id, job_id)))
+
+    async def update(
+        self,
+        session_id: int,
+        job_id: int,
+        *,
+        state: JobState,
+        target_resources: tuple[str, ...] | None = None,
+        job_specifics: str | None = None,
+        output: bytes | None = None,
+    ) -> Job:
+        """Change a job that the session holds locked; after NoAnswer it may be changed or not."""
+        answer = await self._ask(
+            lambda: self._calls.update(
+                session_id,
+                job_id,
+                state=state,
+                target_resources=target_resources,
+                job_specifics=job_specifics,
+                output=output,
+            )
+        )
+        return _same(job_id, answer)
+
+    async def request_work(
+        self, session_id: int, application: str, *, start: int, limit: int, owners: tuple[str, ...]
+    ) -> list[Job]:
+        """Queued jobs, each locked by the session."""
+        answers = await self._ask(
+            lambda: self._calls.request_work(session_id, application, start=start, limit=limit, owners=owners)
+        )
+        return [answer.job for answer in answers]
+
+    async def unlock(self, session_id: int, job_id: int) -> None:
+        """Give a lock back as well as it goes: what is left over ends with the session."""
+        try:
+            await self._ask(lambda: self._calls.unlock(session_id, job_id))
+        except (NoAnswer, ServerRefused) as problem:
+            _log.debug("{url}: job {job_id} not unlocked: {problem}", url=self.url, job_id=job_id, problem=problem)
+
+    @asynccontextmanager
+    async def locked(self, job_id: int) -> AsyncIterator[int]:
+        """Hold the lock on a job, in the session whose number is the value."""
+        async with self.shared_session() as session_id:
+            await self._ask(lambda: self._calls.lock(session_id, job_id))
+            try:
+                yield session_id
+            finally:
+                await self.unlock(session_id, job_id)
+
+    @asynccontextmanager
+    async def session(self, capabilities: str) -> AsyncIterator[tuple[int, ServerList]]:
+        """A session of one's own, as work requests need: the server refuses them while its session holds locks."""
+        session_id, servers = await self._ask(lambda: self._calls.signup(capabilities))
+        try:
+            yield session_id, servers
+        finally:
+            await self._sign_off(session_id)
+
+    @asynccontextmanager
+    async def shared_session(self) -> AsyncIterator[int]:
+        """The session that everybody who locks jobs at this time shares; signed off by the last to leave."""
+        await self._opening.acquire()
+        try:
+            if self._shared is None:
+                session_id, _ = await self._ask(lambda: self._calls.signup(None))
+                self._shared = _Session(session_id)
+            session = self._shared
+            session.users += 1
+        finally:
+            self._opening.release()
+        try:
+            yield session.session_id
+        except ServerRefused as refusal:
+            if refusal.number in _NO_SESSION and self._shared is session:
+                self._shared = None  # whoever comes next signs up again
+            raise
+        finally:
+            session.users -= 1
+            if session.users == 0:
+                if self._shared is session:
+                    self._shared = None
+                await self._sign_off(session.session_id)
+
+    async def _sign_off(self, session_id: int) -> None:
+        problem: Exception | None = None
+        for _ in range(SIGN_OFF_TRIES):
+            pause = self._quiet_until - self._clock.seconds()
+            if pause > 0 and not self._closing:
+                # Its locks would keep jobs from everybody until the server ends the session by itself.
+                await deferLater(self._clock, pause)
+            try:
+                await self._ask(lambda: self._calls.signoff(session_id))
+                return
+            except (NoAnswer, ServerRefused) as trouble:
+                problem = trouble
+                if self._quiet_until <= self._clock.seconds():
+                    break
+        _log.debug(
+            "{url}: session {session_id} not signed off: {problem}",
+            url=self.url,
+            session_id=session_id,
+            problem=problem,
+        )
+
+    async def _ask(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        pause = self._quiet_until - self._clock.seconds()
+        if pause > 0:
+            raise NoAnswer(f"{self.url} asked to be left alone for {pause:.0f} s more")
+        await self._slots.acquire()
+        try:
+            answer = await call()
+        except (ServerUnreachable, AnswerMalformed) as problem:
+            raise self._silence(str(problem)) from None
+        except ServerRefused as refusal:
+            if refusal.number == ErrorNumber.OVERLOADED:
+                seconds = PAUSE if refusal.timeout is None else refusal.timeout
+                self._quiet_until = self._clock.seconds() + seconds
+                raise self._silence(f"the server is busy and asks to wait {seconds} s") from None
+            self._spoke()
+            raise
+        finally:
+            self._slots.release()
+        self._spoke()
+        return answer
+
+    def _silence(self, problem: str) -> NoAnswer:
+        line = problem if self.url in problem else f"{self.url}: {problem}"
+        if problem != self._problem:
+            self._problem = problem
+            _log.warn("no answer for project {project}: {line}", project=self.project, line=line)
+        return NoAnswer(line)
+
+    def _spoke(self) -> None:
+        if self._problem:
+            self._problem = ""
+            _log.info("{url} answers again for project {project}", url=self.url, project=self.project)
+
+
+def _same(job_id: int, answer: JobAnswer) -> Job:
+    if answer.job.job_id != job_id:
+        raise NoAnswer(f"the server answered about job {answer.job.job_id} when asked about job {job_id}")
+    return answer.job
+
+
+class Links:
+    """The links to all servers spoken to, each made once."""
+
+    def __init__(self, make_calls: Callable[[str, str], Calls], clock: Any) -> None:
+        self._make_calls = make_calls
+        self._clock = clock
+        self._links: dict[tuple[str, str], Link] = {}
+
+    def to(self, project: str, url: str) -> Link:
+        """The link to a server of a project."""
+        key = (project, url.rstrip("/"))
+        if key not in self._links:
+            calls = self._make_calls(*key)
+            self._links[key] = Link(project=project, url=key[1], calls=calls, clock=self._clock)
+        return self._links[key]
+
+    def close(self) -> None:
+        """The daemon stops."""
+        for link in self._links.values():
+            link.close()

@@ -1,0 +1,164 @@
+"""A job offered by a project server: inspected, and made ours or given back (LGI 1.41, Resource daemon)."""
+
+from __future__ import annotations
+
+import attrs
+from twisted.logger import Logger
+
+from lgi.client.answers import ServerRefused
+from lgi.daemon import limits
+from lgi.daemon.config import ApplicationConfig, DaemonConfig, ProjectConfig
+from lgi.daemon.jobdir import JobDirectory, Tampered, discard, prepare
+from lgi.daemon.keeper import Holdings, Keeper, described
+from lgi.daemon.limits import Taken
+from lgi.daemon.links import Link, NoAnswer
+from lgi.daemon.scripts import StillRunning
+from lgi.daemon.seal import Seal
+from lgi.daemon.steps import LARGEST_SPECIFICS, Tools
+from lgi.model import Job
+from lgi.states import JobState
+from lgi.wire.dialect import MalformedXML
+from lgi.wire.specifics import DAEMON_REFERENCE, with_tags
+
+_log = Logger()
+REMEMBERED = 1000  # rejections, so that each is logged once
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """Where an offer comes from and what it is for."""
+
+    project: ProjectConfig
+    application: ApplicationConfig
+    master: str
+    link: Link
+
+
+class Offers:
+    """Decides on offered jobs."""
+
+    def __init__(self, *, config: DaemonConfig, seal: Seal, tools: Tools, holdings: Holdings) -> None:
+        self._config = config
+        self._seal = seal
+        self._tools = tools
+        self._holdings = holdings
+        self._rejected: dict[tuple[str, str, int], str] = {}
+
+    def levels(self, project: ProjectConfig, application: ApplicationConfig) -> tuple[limits.Level, ...]:
+        """The limits that one more job has to pass now."""
+        return limits.levels(self._config, project, application, self._holdings.taken)
+
+    async def consider(self, place: Place, session_id: int, job: Job) -> bool:
+        """Take a queued job that the session holds locked, or reject it, and unlock it; whether it was taken."""
+        keeper: Keeper | None = None
+        try:
+            keeper, reason = await self._take(place, session_id, job)
+        except (NoAnswer, ServerRefused, OSError, Tampered) as problem:
+            # What is on disk is sorted out at the next pulse.
+            reason = str(problem)
+        await place.link.unlock(session_id, job.job_id)
+        key = (place.project.name, place.link.url, job.job_id)
+        if keeper is not None:
+            self._rejected.pop(key, None)
+            keeper.work()
+            return True
+        if len(self._rejected) > REMEMBERED:
+            self._rejected.clear()
+        if self._rejected.get(key) != reason:
+            self._rejected[key] = reason
+            _log.info(
+                "job {job_id} of project {project} not taken: {reason}",
+                job_id=job.job_id,
+                project=place.project.name,
+                reason=reason,
+            )
+        return False
+
+    async def _take(self, place: Place, session_id: int, job: Job) -> tuple[Keeper | None, str]:
+        project, application, link = place.project, place.application, place.link
+        known = self._holdings.find(project.name, link.url, job.job_id)
+        if (project.name, link.url, job.job_id) in self._holdings.refused:
+            return None, "its directory here was tampered with"
+        if known is not None:
+            if not known.can_take:
+                return None, "a former copy of it is still here"
+            await known.take(session_id, job)
+            _log.info("job {job_id} of project {project} claimed again", job_id=job.job_id, project=project.name)
+            return known, ""
+        reason = limits.refusal(self.levels(project, application), job.owners) or _unfit(job)
+        if reason is not None:
+            return None, reason
+        place_taken = Taken(project=project.name, application=application.name, owners=job.owners)
+        self._holdings.reserved.append(place_taken)
+        try:
+            directory, reason = await self._prepare(place, job)
+        finally:
+            self._holdings.reserved.remove(place_taken)
+        if directory is None:
+            return None, reason
+        keeper = Keeper(tools=self._tools, directory=directory, gone=self._holdings.keepers.remove)
+        self._holdings.keepers.append(keeper)
+        await keeper.take(session_id, job)
+        _log.info(
+            "job {job_id} of project {project} ({reference}): accepted from {url}, {application} for {owners}",
+            job_id=job.job_id,
+            project=project.name,
+            reference=directory.reference,
+            url=link.url,
+            owners=", ".join(job.owners),
+            application=application.name,
+        )
+        return keeper, ""
+
+    async def _prepare(self, place: Place, job: Job) -> tuple[JobDirectory | None, str]:
+        project, application = place.project, place.application
+        contents = job_files(self._config, application, place.master, place.link.url, job)
+        draft = prepare(self._config.run_directory, self._seal, project.name, application.name, contents)
+        published = None
+        try:
+            outcome = await self._tools.scripts.run(draft, "LGI_job_check_limits_script")
+            if not outcome.ok:
+                return None, f"job_check_limits_script: {outcome}"
+            published = draft.publish()
+        except StillRunning as problem:
+            return None, str(problem)
+        finally:
+            if published is None:
+                discard(draft.path)
+        return published, ""
+
+
+def _unfit(job: Job) -> str | None:
+    try:
+        specifics = with_tags(job.job_specifics, **{DAEMON_REFERENCE: "0" * 32})
+    except MalformedXML as problem:
+        return f"its job_specifics cannot be read: {problem}"
+    if len(specifics.encode()) > LARGEST_SPECIFICS:
+        return "its job_specifics leave no room for our reference"
+    return None
+
+
+def job_files(
+    config: DaemonConfig, application: ApplicationConfig, master: str, server: str, job: Job
+) -> dict[str, bytes]:
+    """The files of a new job's directory but its identity; raises OSError when a configured file cannot be read."""
+    uid = application.sandbox_uid
+    texts = {
+        **described(job),
+        "LGI_this_project_server": server,
+        "LGI_project_master_server": master,
+        "LGI_job_id": str(job.job_id),
+        "LGI_state": JobState.QUEUED.value,
+        "LGI_max_output_size": str(application.max_output_size),
+        "LGI_job_sandbox_uid": "" if uid is None else str(uid),
+    }
+    copies = {
+        "LGI_key_file": config.resource_key_file,
+        "LGI_certificate_file": config.resource_certificate_file,
+        "LGI_ca_certificate_file": config.ca_certificate_file,
+        **{f"LGI_{tag}": path for tag, path in application.scripts.items()},
+    }
+    return {
+        **{name: text.encode() for name, text in texts.items()},
+        **{name: path.read_bytes() for name, path in copies.items()},
+    }

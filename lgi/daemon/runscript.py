@@ -1,0 +1,131 @@
+"""The run script: never twice at a time, outliving the daemon, found again by the next one.
+
+Its process holds the lock on LGI_job.lock, and so does all that it starts: as long as one of them lives, the lock is
+held, whoever is left to look. Before it runs anything it waits for a word from the daemon, who gives it once the
+process number is on disk; when the daemon dies in between, the process ends without having run anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReadDescriptor
+from zope.interface import implementer
+
+from lgi.daemon.jobdir import EXIT_STATUS, RUN_LOCK, RUN_PID, JobDirectory, flocked, is_flocked
+from lgi.daemon.scripts import End, Scripts, StillRunning, environment, open_log
+
+RUN_SCRIPT = "LGI_job_run_script"
+_LOCK_IN_CHILD = 99  # out of the way of scripts that use a few descriptors themselves
+_WRAPPER = f"""
+read -r go || exit 125
+[ "$go" = go ] || exit 125
+./{RUN_SCRIPT} </dev/null
+status=$?
+umask 077
+echo "$status" >.{EXIT_STATUS}.new && mv -f .{EXIT_STATUS}.new {EXIT_STATUS}
+"""
+
+
+class _Gate(End):
+    """Holds the process until it may run."""
+
+    transport: Any
+
+    def open(self) -> None:
+        """Let it run."""
+        if 0 in self.transport.pipes:  # it may have been killed meanwhile
+            self.transport.writeToChild(0, b"go\n")
+            self.transport.closeChildFD(0)
+
+    def shut(self) -> None:
+        """Let it end without running anything."""
+        if 0 in self.transport.pipes:
+            self.transport.closeChildFD(0)
+
+    def childConnectionLost(self, childFD: int) -> None:
+        """The pipe's end says nothing about the process's."""
+
+
+def start(scripts: Scripts, job: JobDirectory) -> tuple[int, Deferred[int | None]]:
+    """Start the job's run script; returns the process number, and a Deferred that fires when that process ends.
+
+    What it says goes to `job_run_script.log`. Raises StillRunning when it is running already, Tampered, and OSError.
+    """
+    try:
+        with flocked(job.path / RUN_LOCK) as lock:
+            job.read(RUN_SCRIPT)
+            (job.path / EXIT_STATUS).unlink(missing_ok=True)
+            gate = _Gate()
+            with open_log(job, RUN_SCRIPT) as said:
+                process = scripts.processes.spawnProcess(
+                    gate,
+                    "setsid",
+                    ["setsid", "sh", "-c", _WRAPPER],
+                    env=environment(job.path, scripts.inherited),
+                    path=str(job.path),
+                    childFDs={0: "w", 1: said.fileno(), 2: said.fileno(), _LOCK_IN_CHILD: lock},
+                )
+    except BlockingIOError:
+        raise StillRunning(f"the run script of {job.path} is running already") from None
+    try:
+        job.write(RUN_PID, str(process.pid).encode())
+    except BaseException:
+        gate.shut()
+        raise
+    gate.open()
+    return process.pid, gate.exited
+
+
+def is_running(job: JobDirectory) -> bool:
+    """Whether a process of the job's run script lives."""
+    return is_flocked(job.path / RUN_LOCK)
+
+
+@implementer(IReadDescriptor)
+class EndOfStranger:
+    """Calls once when a process that is not our child has ended; Linux tells by a readable descriptor."""
+
+    def __init__(self, reactor: Any, pid: int, ended: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._ended = ended
+        self._descriptor = os.pidfd_open(pid)
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        """For the reactor's messages."""
+        return "process"
+
+    def doRead(self) -> None:
+        """The process has ended."""
+        self.stop()
+        self._ended()
+
+    def connectionLost(self, reason: object) -> None:
+        """The reactor ends."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Look no longer."""
+        if self._descriptor >= 0:
+            self._reactor.removeReader(self)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def watch(reactor: Any, pid: int, ended: Callable[[], None]) -> EndOfStranger | None:
+    """Have `ended` called when the process ends; None where the system cannot tell, or it has ended already.
+
+    It is a hint only, to look at the lock again: the number may be somebody else's by now.
+    """
+    try:
+        return EndOfStranger(reactor, pid, ended)
+    except (OSError, AttributeError):
+        return None

@@ -1,0 +1,225 @@
+"""The steps of one job's life, done: scripts run, results reported (LGI 1.41, Resource daemon).
+
+Each step returns what to tell the life, or raises why it has to be tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from lgi.client.answers import ServerRefused
+from lgi.daemon import runscript
+from lgi.daemon.jobdir import LARGEST_OUTPUT, RUN_PID, JobDirectory, JobRecord, discard
+from lgi.daemon.life import Life, Step
+from lgi.daemon.links import NOT_OURS, Link, Links, NoAnswer
+from lgi.daemon.scripts import Scripts, StillRunning
+from lgi.daemon.tasks import Tasks
+from lgi.model import Job
+from lgi.states import TERMINAL, JobState
+from lgi.wire.dialect import MalformedXML
+from lgi.wire.specifics import DAEMON_REFERENCE, read_tag, with_tags
+
+_log = Logger()
+LARGEST_SPECIFICS = 65354  # bytes that a server takes in a long field
+
+
+class NotYet(Exception):
+    """The step has to be tried again later; one line why."""
+
+
+@attrs.frozen(kw_only=True)
+class Tools:
+    """What all jobs' keepers share; `fast_cycle` is in seconds."""
+
+    links: Links
+    scripts: Scripts
+    reactor: Any
+    clock: Any
+    tasks: Tasks
+    resource_name: str
+    fast_cycle: float
+
+
+def is_ours(job: Job, reference: str) -> bool:
+    """Whether the server's copy of a job carries our reference; raises NoAnswer where that cannot be read."""
+    try:
+        return read_tag(job.job_specifics, DAEMON_REFERENCE).upper() == reference
+    except MalformedXML as problem:
+        raise NoAnswer(f"the server's job specifics cannot be read: {problem}") from None
+
+
+class Steps:
+    """The steps for one job; `ended` is called when its run script's process ends."""
+
+    def __init__(
+        self,
+        *,
+        tools: Tools,
+        directory: JobDirectory,
+        record: JobRecord,
+        link: Link,
+        life: Life,
+        ended: Callable[[], None],
+    ) -> None:
+        self.confirmed = False  # whether the server has told this daemon that the job is ours
+        self.starts = 0
+        self._tools = tools
+        self._scripts = tools.scripts
+        self._directory = directory
+        self._record = record
+        self._link = link
+        self._life = life
+        self._ended = ended
+        self._watched: object | None = None  # our child, or a stranger's end
+        self._paused_after = 0
+        self._stopped_once = False
+        self.do: dict[Step, Callable[[], Awaitable[Callable[[], None]]]] = {
+            Step.INSPECT: self._inspect,
+            Step.PROLOGUE: self._prologue,
+            Step.RUN: self._run,
+            Step.EPILOGUE: self._epilogue,
+            Step.REPORT_FINISHED: self._report_finished,
+            Step.ABORT: self._stop,
+            Step.REPORT_ABORTED: self._report_aborted,
+            Step.STOP: self._stop,
+            Step.REMOVE: self._remove,
+        }
+
+    def say(self, message: str) -> None:
+        """A line in the log about the job."""
+        _log.info(
+            "job {job_id} of project {project} ({reference}): {message}",
+            job_id=self._record.job_id,
+            project=self._record.project,
+            reference=self._record.reference,
+            message=message,
+        )
+
+    def forget(self) -> None:
+        """Look no longer for the end of a process that is not our child."""
+        if isinstance(self._watched, runscript.EndOfStranger):
+            self._watched.stop()
+        self._watched = None
+
+    async def _inspect(self) -> Callable[[], None]:
+        if await self._runs():
+            return self._life.found_running
+        if await self._says("LGI_job_check_finished_script"):
+            status = self._directory.exit_status()
+            self.say("finished" if status is None else f"finished (exit status {status})")
+            return self._life.found_finished
+        if self.starts > self._paused_after:
+            # Not at once again, and not without another look.
+            self._paused_after = self.starts
+            raise NotYet("its run script has ended, but job_check_finished_script does not call it finished")
+        return self._life.found_idle
+
+    async def _runs(self) -> bool:
+        if runscript.is_running(self._directory):
+            if self._watched is None and self._directory.has(RUN_PID):
+                pid = int(self._directory.text(RUN_PID))
+                self._watched = runscript.watch(self._tools.reactor, pid, self._stranger_ended)
+                if self._watched is not None:
+                    self.say(f"its run script (process {pid}) is still running")
+            return True
+        return await self._says("LGI_job_check_running_script")
+
+    async def _says(self, name: str) -> bool:
+        outcome = await self._scripts.run(self._directory, name)
+        if outcome.unknown:
+            # Neither yes nor no: to take it for a no could start a job a second time that runs in a batch system.
+            raise NotYet(f"{name}: {outcome}")
+        return outcome.ok
+
+    async def _prologue(self) -> Callable[[], None]:
+        if not self.confirmed:
+            # It may have been given to another while no daemon was here.
+            raise NoAnswer("the server has not yet said that the job is still ours")
+        await self._succeed("LGI_job_prologue_script")
+        return self._life.prepared
+
+    async def _run(self) -> Callable[[], None]:
+        try:
+            pid, exited = runscript.start(self._scripts, self._directory)
+        except StillRunning:
+            return self._life.found_running
+        self.starts += 1
+        self._watched = exited
+        exited.addCallback(self._child_ended)
+        self.say(f"started (process {pid})")
+        return self._life.started
+
+    def _child_ended(self, status: int | None) -> None:
+        self._watched = None
+        self._ended()
+
+    def _stranger_ended(self) -> None:
+        self._watched = None
+        self._ended()
+
+    async def _epilogue(self) -> Callable[[], None]:
+        await self._succeed("LGI_job_epilogue_script")
+        return self._life.wrapped
+
+    async def _succeed(self, name: str) -> None:
+        outcome = await self._scripts.run(self._directory, name, keep=True)
+        if not outcome.ok:
+            raise NotYet(f"{name}: {outcome}")
+
+    async def _stop(self) -> Callable[[], None]:
+        started = self._directory.has(RUN_PID) or runscript.is_running(self._directory)
+        if started and await self._runs():
+            await self._succeed("LGI_job_abort_script")
+            if runscript.is_running(self._directory) and not self._stopped_once:
+                self._stopped_once = True
+                raise NotYet("job_abort_script says that the job has ended, but a process of it still lives")
+            self.say("stopped by its abort script")
+        return self._life.stopped
+
+    async def _report_finished(self) -> Callable[[], None]:
+        return await self._report(JobState.FINISHED)
+
+    async def _report_aborted(self) -> Callable[[], None]:
+        return await self._report(JobState.ABORTED)
+
+    async def _report(self, state: JobState) -> Callable[[], None]:
+        job_id, reference = self._record.job_id, self._record.reference
+        try:
+            async with self._link.locked(job_id) as session_id:
+                # Under the lock nobody else can take it any more; before, somebody may have.
+                job = await self._link.state(job_id)
+                if not is_ours(job, reference):
+                    return self._life.lost
+                if job.state in TERMINAL:
+                    return self._life.closed
+                await self._link.update(
+                    session_id,
+                    job_id,
+                    state=state,
+                    job_specifics=self._specifics(job) if state is JobState.FINISHED else None,
+                    output=self._directory.output(min(self._record.max_output_size, LARGEST_OUTPUT)),
+                )
+        except ServerRefused as refusal:
+            if refusal.number in NOT_OURS:
+                return self._life.lost
+            raise
+        self.say(f"reported {state.value}")
+        return self._life.reported
+
+    def _specifics(self, job: Job) -> str | None:
+        status = self._directory.exit_status()
+        if status is None:
+            return None
+        specifics = with_tags(job.job_specifics, exit_status=status)
+        return specifics if len(specifics.encode()) <= LARGEST_SPECIFICS else None
+
+    async def _remove(self) -> Callable[[], None]:
+        self.forget()
+        hidden = self._directory.retire()
+        await deferToThreadPool(self._tools.reactor, self._tools.reactor.getThreadPool(), discard, hidden)
+        return self._life.removed
