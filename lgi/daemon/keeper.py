@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import attrs
 from twisted.logger import Logger
 
 from lgi.client.answers import ServerRefused
 from lgi.daemon.jobdir import INPUT, JobDirectory, JobRecord, Tampered
+from lgi.daemon.jobfiles import described
 from lgi.daemon.life import Step, new_life, resumed_life
 from lgi.daemon.limits import Taken
-from lgi.daemon.links import NOT_OURS, NoAnswer
+from lgi.daemon.links import NOT_OURS, NoAnswer, OddAnswer
 from lgi.daemon.scripts import StillRunning
 from lgi.daemon.steps import NotYet, Steps, Tools, is_ours
 from lgi.errors import ErrorNumber
-from lgi.lists import encode_list
 from lgi.model import Job
 from lgi.states import TERMINAL, JobState
 from lgi.wire.specifics import DAEMON_REFERENCE, with_tags
@@ -67,6 +66,10 @@ class Keeper:
         """Whether the job, offered again by the server, may be claimed: it is not being given up, nor asked about."""
         return not (self._asking or self._life.ended() or self._life.step() in (Step.STOP, Step.REMOVE))
 
+    @property
+    def _over(self) -> bool:
+        return self._life.ended() or self._life.step() is Step.REMOVE
+
     def stop(self) -> None:
         """Begin nothing any more; what the job runs goes on."""
         self._stopping = True
@@ -86,17 +89,17 @@ class Keeper:
 
     async def pulse(self) -> None:
         """Ask the server about the job and heed what it says; then go on with the job's steps."""
-        if self._asking or self._stopping or self._life.ended():
+        if self._asking or self._stopping or self._over:
             return
         self._asking = True
         before = self._life.step()
         try:
             if self._verified():
                 await self._ask()
+        except (OddAnswer, ServerRefused, OSError) as problem:
+            self._complain(f"asking the server: {problem}")
         except NoAnswer as problem:
             _log.debug("job {job_id}: {problem}", job_id=self.record.job_id, problem=problem)
-        except (ServerRefused, OSError) as problem:
-            self._complain(f"asking the server: {problem}")
         except Tampered as problem:
             self._refuse(problem)
         finally:
@@ -119,6 +122,8 @@ class Keeper:
         job_id = self.record.job_id
         try:
             job = await self._link.state(job_id)
+            if self._over:
+                return  # the answer is older than the end of the job
             if self._needs_claim(job):
                 async with self._link.locked(job_id) as session_id:
                     job = await self._link.details(session_id, job_id)
@@ -152,8 +157,8 @@ class Keeper:
         )
 
     def _heed(self, job: Job) -> None:
-        if self._life.ended() or self._life.step() is Step.REMOVE:
-            return  # the answer is older than the end of the job
+        if self._over:
+            return
         if not is_ours(job, self.record.reference):
             self._lose("the server says that it is another daemon's, or nobody's")
         elif job.state in TERMINAL:
@@ -175,12 +180,12 @@ class Keeper:
 
     def _admit(self, job: Job) -> None:
         if not is_ours(job, self.record.reference) or job.state is not JobState.RUNNING:
-            raise NoAnswer(
+            raise OddAnswer(
                 f"the server says that job {job.job_id} is {job.state.value}, which is not what it was told"
             )
         if not self._has_input():
             if job.input is None:
-                raise NoAnswer(f"the server's answer has no input of job {job.job_id}")
+                raise OddAnswer(f"the server's answer has no input of job {job.job_id}")
             self._directory.write(INPUT, job.input)
         self._synchronise(job)
         self._steps.confirmed = True
@@ -259,7 +264,7 @@ class Keeper:
     def _try_later(self, problem: Exception) -> None:
         if self._stopping:
             return
-        if isinstance(problem, NoAnswer):
+        if isinstance(problem, NoAnswer) and not isinstance(problem, OddAnswer):
             # The link has logged it; the next pulse tries again.
             _log.debug("job {job_id}: {problem}", job_id=self.record.job_id, problem=problem)
             return
@@ -280,38 +285,3 @@ class Keeper:
                 reference=self.record.reference,
                 reason=reason,
             )
-
-
-def described(job: Job) -> dict[str, str]:
-    """The files of a job directory that hold what the server says about a job, but its state and input."""
-    return {
-        "LGI_owners": encode_list(job.owners),
-        "LGI_read_access": encode_list(job.read_access),
-        "LGI_write_access": encode_list(job.write_access),
-        "LGI_target_resources": encode_list(job.target_resources),
-        "LGI_job_specifics": job.job_specifics,
-        "LGI_state_time_stamp": str(job.state_time_stamp),
-    }
-
-
-@attrs.define
-class Holdings:
-    """The jobs this resource holds, and the places reserved for those being considered."""
-
-    keepers: list[Keeper] = attrs.Factory(list)
-    reserved: list[Taken] = attrs.Factory(list)
-    refused: set[tuple[str, str, int]] = attrs.Factory(set)
-    """Project, server and number of jobs whose directory was refused before there was a keeper."""
-
-    @property
-    def taken(self) -> tuple[Taken, ...]:
-        """All of them, for the limits; directories that were refused keep their places."""
-        return (*(keeper.taken for keeper in self.keepers), *self.reserved)
-
-    def find(self, project: str, server: str, job_id: int) -> Keeper | None:
-        """The keeper of a server's job."""
-        for keeper in self.keepers:
-            record = keeper.record
-            if (record.project, record.server, record.job_id) == (project, server.rstrip("/"), job_id):
-                return keeper
-        return None

@@ -34,6 +34,10 @@ class NoAnswer(Exception):
     """The server did not answer, not usefully, or asked to be left alone; one line."""
 
 
+class OddAnswer(NoAnswer):
+    """The server answered, but what it says cannot be about this job."""
+
+
 class Calls(Protocol):
     """What the daemon needs of `lgi.client.resource.ResourceClient`."""
 
@@ -246,7 +250,7 @@ class Link:
 
 def _same(job_id: int, answer: JobAnswer) -> Job:
     if answer.job.job_id != job_id:
-        raise NoAnswer(f"the server answered about job {answer.job.job_id} when asked about job {job_id}")
+        raise OddAnswer(f"the server answered about job {answer.job.job_id} when asked about job {job_id}")
     return answer.job
 
 

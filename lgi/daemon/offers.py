@@ -8,15 +8,16 @@ from twisted.logger import Logger
 from lgi.client.answers import ServerRefused
 from lgi.daemon import limits
 from lgi.daemon.config import ApplicationConfig, DaemonConfig, ProjectConfig
+from lgi.daemon.holdings import Holdings
 from lgi.daemon.jobdir import JobDirectory, Tampered, discard, prepare
-from lgi.daemon.keeper import Holdings, Keeper, described
+from lgi.daemon.jobfiles import job_files
+from lgi.daemon.keeper import Keeper
 from lgi.daemon.limits import Taken
 from lgi.daemon.links import Link, NoAnswer
 from lgi.daemon.scripts import StillRunning
 from lgi.daemon.seal import Seal
 from lgi.daemon.steps import LARGEST_SPECIFICS, Tools
 from lgi.model import Job
-from lgi.states import JobState
 from lgi.wire.dialect import MalformedXML
 from lgi.wire.specifics import DAEMON_REFERENCE, with_tags
 
@@ -136,29 +137,3 @@ def _unfit(job: Job) -> str | None:
     if len(specifics.encode()) > LARGEST_SPECIFICS:
         return "its job_specifics leave no room for our reference"
     return None
-
-
-def job_files(
-    config: DaemonConfig, application: ApplicationConfig, master: str, server: str, job: Job
-) -> dict[str, bytes]:
-    """The files of a new job's directory but its identity; raises OSError when a configured file cannot be read."""
-    uid = application.sandbox_uid
-    texts = {
-        **described(job),
-        "LGI_this_project_server": server,
-        "LGI_project_master_server": master,
-        "LGI_job_id": str(job.job_id),
-        "LGI_state": JobState.QUEUED.value,
-        "LGI_max_output_size": str(application.max_output_size),
-        "LGI_job_sandbox_uid": "" if uid is None else str(uid),
-    }
-    copies = {
-        "LGI_key_file": config.resource_key_file,
-        "LGI_certificate_file": config.resource_certificate_file,
-        "LGI_ca_certificate_file": config.ca_certificate_file,
-        **{f"LGI_{tag}": path for tag, path in application.scripts.items()},
-    }
-    return {
-        **{name: text.encode() for name, text in texts.items()},
-        **{name: path.read_bytes() for name, path in copies.items()},
-    }

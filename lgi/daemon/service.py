@@ -21,8 +21,9 @@ from twisted.web.client import HTTPConnectionPool
 from lgi.client.post import Server, connect
 from lgi.client.resource import ResourceClient
 from lgi.daemon.config import DaemonConfig
+from lgi.daemon.holdings import Holdings
 from lgi.daemon.jobdir import JobDirectory, Tampered, scan
-from lgi.daemon.keeper import Holdings, Keeper
+from lgi.daemon.keeper import Keeper
 from lgi.daemon.limits import Taken
 from lgi.daemon.links import CALLS_AT_ONCE, Calls, Links
 from lgi.daemon.offers import Offers
@@ -189,7 +190,10 @@ class DaemonService(Service):
         _log.info("resource {name} works in {path}", name=identity.name, path=str(config.run_directory))
         if os.geteuid() == 0 or config.wants_sandbox:
             _log.warn("jobs are not sandboxed: they run under the daemon's own uid {uid}", uid=os.geteuid())
-        self._daemon.start()
+        try:
+            self._daemon.start()
+        except OSError as problem:
+            cannot_start(PROGRAM, f"{problem.filename or config.run_directory}: {problem.strerror}")
 
     def _check(self, identity: Identity) -> None:
         for project in self._config.projects:

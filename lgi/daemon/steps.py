@@ -16,7 +16,7 @@ from lgi.client.answers import ServerRefused
 from lgi.daemon import runscript
 from lgi.daemon.jobdir import LARGEST_OUTPUT, RUN_PID, JobDirectory, JobRecord, discard
 from lgi.daemon.life import Life, Step
-from lgi.daemon.links import NOT_OURS, Link, Links, NoAnswer
+from lgi.daemon.links import NOT_OURS, Link, Links, NoAnswer, OddAnswer
 from lgi.daemon.scripts import Scripts, StillRunning
 from lgi.daemon.tasks import Tasks
 from lgi.model import Job
@@ -46,11 +46,11 @@ class Tools:
 
 
 def is_ours(job: Job, reference: str) -> bool:
-    """Whether the server's copy of a job carries our reference; raises NoAnswer where that cannot be read."""
+    """Whether the server's copy of a job carries our reference; raises OddAnswer where that cannot be read."""
     try:
         return read_tag(job.job_specifics, DAEMON_REFERENCE).upper() == reference
     except MalformedXML as problem:
-        raise NoAnswer(f"the server's job specifics cannot be read: {problem}") from None
+        raise OddAnswer(f"the server's job specifics cannot be read: {problem}") from None
 
 
 class Steps:

@@ -172,13 +172,13 @@ class Rig:
 
 
 def lives(group: int) -> bool:
-    """Whether a process of the group lives; the dead that nobody has collected yet do not count."""
+    """Whether a process of the group lives, or is about to lead it; the dead who wait to be collected are not."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, process_group = path.read_text().rpartition(")")[2].split()[:3]
         except OSError:
             continue
-        if int(process_group) == group and state not in "ZX":
+        if group in (int(process_group), int(path.parent.name)) and state not in "ZX":
             return True
     return False
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from lgi.daemon.jobdir import RUN_PID
+from lgi.daemon.runscript import watch
 from lgi.states import JobState
 from lgi.wire.specifics import with_tags
 from tests.unit.daemon.rig import Rig, Tap, lives
@@ -47,14 +51,33 @@ class KilledTests(DaemonTestCase):
     async def ended(self, rig: Rig, tap: Tap) -> None:
         """Let the job end with no daemon there."""
         pid = int((rig.job / RUN_PID).read_text())
-        from twisted.internet import reactor
-
-        from lgi.daemon.runscript import watch
-
         done: Deferred[None] = Deferred()
         self.assertIsNotNone(watch(reactor, pid, lambda: done.callback(None)))
         tap.open()
         await done
+
+    async def test_a_prologue_that_goes_on_is_waited_for(self) -> None:
+        server, tap = FakeServer(), self.tap()
+        server.submit()
+        log = Path(self.mktemp()).absolute()
+        prologue = f"echo begin >>'{log}'; [ -e once ] || {{ touch once; {tap.wait}; }}; echo end >>'{log}'"
+        rig = self.rig(server, job_prologue_script=prologue)
+        rig.daemon.start()
+        while not log.exists():
+            await deferLater(reactor, 0)
+        former = rig.tasks
+        rig.kill()
+        server.expire()
+        rig.start()
+        await rig.go()
+        await rig.turn(3)
+        self.assertEqual(log.read_text(), "begin\n")
+        tap.open()
+        await former.idle()
+        while server.jobs[12].state is not JobState.FINISHED:
+            await rig.turn()
+        await self.finish(rig, server)
+        self.assertEqual(log.read_text(), "begin\nend\n" * 2)
 
     async def test_requeued_while_the_daemon_was_away(self) -> None:
         server, rig, tap = self.prepared()
@@ -146,7 +169,7 @@ class KilledTests(DaemonTestCase):
             fsync(descriptor)
 
         self.patch(os, "fsync", killing)
-        number = 52  # those before are alike: the job's directory is being made
+        number = 57  # those before are alike: the job's directory is being made
         while True:
             server, rig, tap = self.prepared()
             tap.open()

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from lgi.daemon import durable, jobdir
 from lgi.daemon.config import read_config
 from lgi.daemon.jobdir import EXIT_STATUS, FILES, INPUT, OUTPUT, RUN_PID, SCRIPTS, JobDirectory, Tampered
-from lgi.daemon.offers import job_files
+from lgi.daemon.jobfiles import job_files
 from lgi.daemon.seal import Seal
 from lgi.states import JobState
 from tests.unit.daemon.rig import make_resource

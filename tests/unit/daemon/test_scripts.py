@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 class ScriptTestCase(TestCase):
     timeout = 20
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         await reactor_runs()
         self.clock = Clock()
         self.scripts = Scripts(processes=reactor, clock=self.clock, inherited={"PATH": os.defpath, "SECRET": "x"})

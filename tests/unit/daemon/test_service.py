@@ -91,7 +91,7 @@ class _Program(ProcessProtocol):
 class StartTests(TestCase):
     timeout = 30
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         await reactor_runs()
         self.directory = Path(self.mktemp()).absolute()
         self.file = make_resource(self.directory)

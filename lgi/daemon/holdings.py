@@ -1,0 +1,31 @@
+"""What this resource holds at the moment: the jobs in its keeping, and those it is about to take."""
+
+from __future__ import annotations
+
+import attrs
+
+from lgi.daemon.keeper import Keeper
+from lgi.daemon.limits import Taken
+
+
+@attrs.define
+class Holdings:
+    """The jobs this resource holds, and the places reserved for those being considered."""
+
+    keepers: list[Keeper] = attrs.Factory(list)
+    reserved: list[Taken] = attrs.Factory(list)
+    refused: set[tuple[str, str, int]] = attrs.Factory(set)
+    """Project, server and number of jobs whose directory was refused before there was a keeper."""
+
+    @property
+    def taken(self) -> tuple[Taken, ...]:
+        """All of them, for the limits; directories that were refused keep their places."""
+        return (*(keeper.taken for keeper in self.keepers), *self.reserved)
+
+    def find(self, project: str, server: str, job_id: int) -> Keeper | None:
+        """The keeper of a server's job."""
+        for keeper in self.keepers:
+            record = keeper.record
+            if (record.project, record.server, record.job_id) == (project, server.rstrip("/"), job_id):
+                return keeper
+        return None
