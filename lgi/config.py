@@ -6,17 +6,13 @@ directory.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 from urllib.parse import urlsplit
 
 import attrs
-import cattrs
-from attrs.validators import ge, in_, instance_of, le, matches_re
-from cattrs.errors import ClassValidationError, IterableValidationError
-from cattrs.v import format_exception
+from attrs.validators import ge, in_, instance_of, le, min_len
 
 _GIB = 1 << 30
 
@@ -26,8 +22,12 @@ class ConfigError(Exception):
 
 
 def _https_url(_instance: object, attribute: attrs.Attribute[str], value: str) -> None:
-    parts = urlsplit(value)
-    if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or not parts.path.strip("/"):
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme == "https" and parts.hostname and parts.port != 0 and parts.path.strip("/")
+    except ValueError:
+        good = False
+    if not good or parts.query or parts.fragment:
         raise ValueError(f"{attribute.name} is an address such as https://host:8443/LGI, not {value!r}")
 
 
@@ -87,7 +87,7 @@ class LimitsSection:
 class ProjectSection:
     """`[projects.NAME]`: one project that this server serves."""
 
-    database: str = attrs.field(repr=lambda _value: "'…'", validator=matches_re(r".+"))
+    database: str = attrs.field(repr=lambda _value: "'…'", validator=min_len(1))
     threads: int = attrs.field(default=8, validator=_at_least(1, 256))
 
 
@@ -110,36 +110,56 @@ class ServerConfig:
     log: LoggingSection = LoggingSection()
 
 
-def _explain(problem: BaseException, kind: type | None) -> str:
-    if isinstance(problem, KeyError):
-        return f"{problem.args[0]} is missing"
-    if isinstance(problem, cattrs.ForbiddenExtraKeysError):
-        return "unknown: " + ", ".join(sorted(problem.extra_fields))
-    if isinstance(problem, (ValueError, TypeError)) and problem.args:
-        return str(problem.args[0])
-    return format_exception(problem, kind)
+class _Reader:
+    """Turns tables into values, collecting every mistake as `section.key: what is wrong`."""
 
+    def __init__(self, base: Path) -> None:
+        self._base = base
+        self.mistakes: list[str] = []
 
-def _converter(base: Path) -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=True)
+    def section(self, kind: type, table: Any, place: str) -> Any:
+        """A value of an attrs class, or None after mistakes."""
+        if not isinstance(table, dict):
+            self._wrong(place, "a table is needed")
+            return None
+        before = len(self.mistakes)
+        values: dict[str, Any] = {}
+        for field in attrs.fields(attrs.resolve_types(kind)):
+            where = f"{place}.{field.name}" if place else field.name
+            if field.name in table:
+                values[field.name] = self._value(field, table[field.name], where)
+            elif field.default is attrs.NOTHING:
+                self._wrong(where, f"{field.name} is missing")
+        unknown = sorted(set(table) - {field.name for field in attrs.fields(kind)})
+        if unknown:
+            self._wrong(place or "top level", f"unknown: {', '.join(unknown)}")
+        return kind(**values) if len(self.mistakes) == before else None
 
-    def exactly(kind: type) -> Any:
-        def structure(value: Any, _type: object) -> Any:
-            if type(value) is not kind:
-                raise ValueError(f"a value of type {kind.__name__} is needed, not {value!r}")
-            return value
+    def _value(self, field: attrs.Attribute[Any], value: Any, place: str) -> Any:
+        if field.type is not None and attrs.has(field.type):
+            return self.section(field.type, value, place)
+        if get_origin(field.type) is dict:
+            if not isinstance(value, dict):
+                return self._wrong(place, "a table of tables is needed")
+            kind = get_args(field.type)[1]
+            return {name: self.section(kind, table, f"{place}.{name}") for name, table in value.items()}
+        # What is masked in a configuration is not shown in its mistakes either.
+        shown = repr(value) if field.repr is True else "this"
+        if field.type is Path:
+            if not isinstance(value, str) or not value:
+                return self._wrong(place, f"a path is needed, not {shown}")
+            return self._base / value
+        if type(value) is not field.type:
+            return self._wrong(place, f"a value of type {getattr(field.type, '__name__', '')} is needed, not {shown}")
+        if field.validator is not None:
+            try:
+                field.validator(None, field, value)
+            except ValueError as problem:
+                return self._wrong(place, str(problem.args[0]))
+        return value
 
-        return structure
-
-    def path(value: Any, _type: object) -> Path:
-        if not isinstance(value, str) or not value:
-            raise ValueError(f"a path is needed, not {value!r}")
-        return (base / value).resolve()
-
-    converter.register_structure_hook(str, exactly(str))
-    converter.register_structure_hook(int, exactly(int))
-    converter.register_structure_hook(Path, path)
-    return converter
+    def _wrong(self, place: str, mistake: str) -> None:
+        self.mistakes.append(f"{place}: {mistake}")
 
 
 def load_config(file: Path) -> ServerConfig:
@@ -152,12 +172,10 @@ def load_config(file: Path) -> ServerConfig:
         raise ConfigError(f"{file}: it is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as problem:
         raise ConfigError(f"{file}: {problem}") from None
-    try:
-        config = _converter(file.parent.resolve()).structure(data, ServerConfig)
-    except (ClassValidationError, IterableValidationError) as problems:
-        mistakes = cattrs.transform_error(problems, path="", format_exception=_explain)
-        lines = [_placed(file, mistake) for mistake in mistakes]
-        raise ConfigError("\n".join(lines)) from None
+    reader = _Reader(file.parent.resolve())
+    config = reader.section(ServerConfig, data, "")
+    if not isinstance(config, ServerConfig):
+        raise ConfigError("\n".join(f"{file}: {mistake}" for mistake in reader.mistakes))
     if not config.projects:
         raise ConfigError(f"{file}: [projects.NAME]: at least one project is needed")
     projects = {
@@ -173,9 +191,3 @@ def _anchored(url: str, base: Path) -> str:
     if kind == "sqlite" and separator and path and not path.startswith("/"):
         return f"sqlite:///{(base / path).resolve()}"
     return url
-
-
-def _placed(file: Path, mistake: str) -> str:
-    text, _, place = mistake.rpartition(" @ ")
-    keys = [key for key in re.split(r"[.\[\]']+", place) if key] if text else []
-    return f"{file}: {'.'.join(keys) or 'top level'}: {text or mistake}"

@@ -109,6 +109,15 @@ class RepositoryFile:
 
 
 @attrs.frozen(kw_only=True)
+class Update:
+    """A numbered change for the project's servers that are named (or `any`): one statement in MySQL's language."""
+
+    version: int
+    servers: tuple[str, ...]
+    query: bytes
+
+
+@attrs.frozen(kw_only=True)
 class LogEntry:
     """One entry of the record of jobs: what happened to which job, when, by whom."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lgi.admin.layout import AdminError
@@ -21,17 +21,35 @@ def appearing(target: Path) -> Iterator[Path]:
 
     Raises AdminError when `target` is there already and not empty.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise AdminError(f"{target} exists already; nothing was changed")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.parent / f".{target.name}.new-{os.getpid()}"
-    draft.mkdir(mode=0o700)
     try:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise AdminError(f"{target} exists already; nothing was changed")
+        made = _make_parents(target.parent)
+    except OSError as problem:
+        raise AdminError(f"{target} cannot be made: {problem.filename}: {problem.strerror}") from None
+    draft: Path | None = None
+    try:
+        # Nobody but the owner can enter it.
+        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=target.parent))
         yield draft
         draft.rename(target)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
+    except BaseException as problem:
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+        if isinstance(problem, OSError):
+            raise AdminError(f"{target} cannot be made: {problem.filename}: {problem.strerror}") from None
         raise
+
+
+def _make_parents(folder: Path) -> list[Path]:
+    """Make a directory and those above it; returns what was made, innermost first."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    for place in reversed(missing):
+        place.mkdir(exist_ok=True)
+    return missing
 
 
 def write_text(path: Path, text: str, *, mode: int = PUBLIC) -> None:

@@ -38,16 +38,22 @@ class Layout:
         return self.root / "repository"
 
     def user(self, name: str) -> Path:
-        """A user's configuration directory."""
-        return self.root / "users" / name
+        """A user's configuration directory; raises AdminError for a name that cannot be one directory's."""
+        return self.root / "users" / _checked(name)
 
     def resource(self, name: str) -> Path:
-        """What is handed to the administrator of a resource."""
-        return self.root / "resources" / name
+        """What is handed to the administrator of a resource; raises AdminError like `user`."""
+        return self.root / "resources" / _checked(name)
 
     def issued_server(self, name: str) -> Path:
-        """Certificate and key of another server."""
-        return self.root / "servers" / name
+        """Certificate and key of another server; raises AdminError like `user`."""
+        return self.root / "servers" / _checked(name)
+
+
+def _checked(name: str) -> str:
+    if not name or name in (".", "..") or "/" in name or not name.isprintable():
+        raise AdminError(f"{name!r} cannot be the name of a user, a resource or a server")
+    return name
 
 
 def existing(root: Path) -> Layout:

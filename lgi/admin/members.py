@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import attrs
+from sqlalchemy import Connection
 
+from lgi.admin.changes import administrator, name_of, resource_row
 from lgi.admin.folder import PRIVATE, appearing, write_text
 from lgi.admin.layout import AdminError, Layout
 from lgi.admin.resourcedir import HELLO, write_resource_credentials, write_resource_directory
-from lgi.admin.store import in_transaction, project_database, register_resource
+from lgi.admin.store import in_transaction, offered, project_database
 from lgi.admin.userdir import write_credentials, write_user_directory
 from lgi.ca import CertificateAuthority, Issued, write_file
 from lgi.config import ConfigError, ServerConfig, load_config
+from lgi.db.mysqltext import Value
 
 
 @attrs.frozen(kw_only=True)
@@ -111,16 +115,20 @@ class Office:
 
     def _register(self, issued: Issued, projects: Sequence[str], applications: Sequence[str] = ()) -> None:
         for project in projects:
+            row = resource_row(
+                name=issued.name,
+                certificate=issued.certificate_pem,
+                project=project,
+                url=issued.name,
+                capabilities=offered(applications) if applications else None,
+            )
             in_transaction(
                 project_database(self.config, project),
-                lambda connection: register_resource(
-                    connection,
-                    name=issued.name,
-                    certificate=issued.certificate_pem,
-                    url=issued.name,
-                    applications=applications,
-                ),
+                partial(self._record, row),
             )
+
+    def _record(self, row: dict[str, Value], connection: Connection) -> None:
+        administrator(connection, name_of(self.config)).register(row)
 
 
 def open_office(layout: Layout) -> Office:

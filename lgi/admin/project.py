@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import attrs
@@ -14,7 +15,7 @@ from lgi.admin.layout import AdminError, Layout
 from lgi.admin.store import in_transaction, register_resource
 from lgi.admin.userdir import write_user_directory
 from lgi.ca import CertificateAuthority, Issued, write_file
-from lgi.config import load_config
+from lgi.config import ConfigError, load_config
 from lgi.db.grants import allow_user
 from lgi.db.upgrade import upgrade_schema
 from lgi.lists import ANY
@@ -22,6 +23,7 @@ from lgi.model import Grant, ServerFlag
 from lgi.repository.access import RESOURCE_LIST, encode_access
 
 ADMIN_GROUP = "admin"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 SERVER_SECTION = """\
 # The project server and its scheduler: twistd -n lgi-server --config THIS, twistd -n lgi-scheduler --config THIS.
 # Relative paths count from the directory of this file.
@@ -61,13 +63,14 @@ database = {database}
 
 @attrs.frozen(kw_only=True)
 class NewProject:
-    """What `lgi init` is told; `database` empty for SQLite under the directory."""
+    """What `lgi init` is told; `database` empty for SQLite under the directory, `name` for `LGI@host`."""
 
     directory: Path
     project: str
     host: str
     port: int
     database: str = ""
+    name: str = ""
 
     @property
     def url(self) -> str:
@@ -83,33 +86,35 @@ class NewProject:
     @property
     def server_name(self) -> str:
         """The server's name as a resource (LGI 1.41, Project server synchronization API)."""
-        return f"LGI@{self.host}"
+        return self.name or f"LGI@{self.host}"
+
+    @property
+    def hosts(self) -> list[str]:
+        """Under which names and addresses the server's certificate is good."""
+        return list(dict.fromkeys([self.host, "localhost", "127.0.0.1", "::1"]))
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise AdminError unless this can be the name of a project."""
     # A table of the configuration file and a part of common names.
-    if not name or len(name) > 32 or not all(part.isalnum() for part in name.replace("-", "_").split("_") if part):
-        raise AdminError(f"{name!r} cannot be the name of a project: letters, digits, - and _, at most 32")
-    if not name.isascii() or name == ANY:
-        raise AdminError(f"{name!r} cannot be the name of a project")
+    if _NAME.fullmatch(name) is None or name == ANY:
+        raise AdminError(
+            f"{name!r} cannot be the name of a project: letters, digits, - and _, at most 32, a letter or digit first"
+        )
 
 
 def make_project(new: NewProject) -> Layout:
     """Make everything under the directory, which appears whole or not at all; raises AdminError, AuthorityError."""
-    _check_name(new.project)
+    check_name(new.project)
     target = new.directory.absolute()
     with appearing(target) as draft:
         layout = Layout(draft)
         authority = CertificateAuthority.create(layout.authority, organisation=f"LGI project {new.project}")
-        hosts = list(dict.fromkeys([new.host, "localhost", "127.0.0.1", "::1"]))
-        layout.server.mkdir()
-        _write_pair(layout.server, "server", authority.issue_server(new.host, hosts=hosts))
-        scheduler = authority.issue_resource(new.server_name, projects=[new.project])
-        _write_pair(layout.server, "scheduler", scheduler)
-        write_text(layout.config, config_text(new), mode=PRIVATE)
-        config = load_config(layout.config)
-        layout.repository.mkdir(mode=0o750)
-        write_file(layout.repository / RESOURCE_LIST, encode_access([new.server_name]), mode=0o640)
+        scheduler = write_server(layout, new, authority)
+        try:
+            config = load_config(layout.config)
+        except ConfigError as problem:
+            raise AdminError(str(problem).replace(str(layout.config), "what was asked for")) from None
         administrator = authority.issue_user(new.administrator, groups=[ADMIN_GROUP], projects=[new.project])
         home = layout.user(new.administrator)
         home.mkdir(parents=True, mode=0o700)
@@ -121,7 +126,6 @@ def make_project(new: NewProject) -> Layout:
             project=new.project,
             groups=[ADMIN_GROUP],
         )
-        (draft / "db").mkdir(mode=0o700)
         database = config.projects[new.project].database
         try:
             in_transaction(
@@ -135,10 +139,7 @@ def make_project(new: NewProject) -> Layout:
 
 
 def _fill(connection: Connection, new: NewProject, scheduler: Issued) -> None:
-    tables = inspect(connection).get_table_names()
-    if tables:
-        raise AdminError(f"the database is not empty (it has a table {tables[0]}); give each project one of its own")
-    upgrade_schema(connection)
+    make_schema(connection)
     register_resource(
         connection,
         name=new.server_name,
@@ -148,6 +149,27 @@ def _fill(connection: Connection, new: NewProject, scheduler: Issued) -> None:
     )
     # Whoever gets a certificate of this project may submit; an administrator who wants it narrower changes this row.
     allow_user(connection, Grant(name=ANY, application=ANY, job_limit=0))
+
+
+def make_schema(connection: Connection) -> None:
+    """Make all tables in an empty database; raises AdminError for one that is not."""
+    tables = inspect(connection).get_table_names()
+    if tables:
+        raise AdminError(f"the database is not empty (it has a table {tables[0]}); give each project one of its own")
+    upgrade_schema(connection)
+
+
+def write_server(layout: Layout, new: NewProject, authority: CertificateAuthority) -> Issued:
+    """What a server has of its own: certificates, configuration file, repository; returns what others know it by."""
+    layout.server.mkdir()
+    _write_pair(layout.server, "server", authority.issue_server(new.host, hosts=new.hosts))
+    scheduler = authority.issue_resource(new.server_name, projects=[new.project])
+    _write_pair(layout.server, "scheduler", scheduler)
+    write_text(layout.config, config_text(new), mode=PRIVATE)
+    layout.repository.mkdir(mode=0o750)
+    write_file(layout.repository / RESOURCE_LIST, encode_access([new.server_name]), mode=0o640)
+    (layout.root / "db").mkdir(mode=0o700)
+    return scheduler
 
 
 def _write_pair(directory: Path, name: str, issued: Issued) -> None:

@@ -64,6 +64,11 @@ def register_resource(
         certificate=certificate.decode("ascii"),
         url=url,
         project_server=project_server,
-        capabilities=" ".join(element(application, "") for application in applications),
+        capabilities=offered(applications),
     )
     schedule(connection, REPOSITORY_RESOURCES, int(time.time()))
+
+
+def offered(applications: Sequence[str]) -> str:
+    """The capabilities of a resource that offers these applications."""
+    return " ".join(element(application, "") for application in applications)

@@ -25,6 +25,7 @@ COMMANDS = {
     "files": ("lgi.cli.files:files", "List, download, upload or remove files of a job."),
     "resources": ("lgi.cli.resources:resources", "List the project's resources and their applications."),
     "init": ("lgi.cli.init:init", "Make a new project: its authority, server and first administrator."),
+    "admin": ("lgi.cli.admin:admin", "Manage a project: grants, resources, servers, updates, database."),
     "ca": ("lgi.cli.ca:ca", "Issue, list and revoke the certificates of a project."),
 }
 

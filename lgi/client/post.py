@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 from lxml import etree
 from treq.client import HTTPClient
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent, HTTPConnectionPool, _HTTP11ClientFactory
 from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IPolicyForHTTPS
 
@@ -35,9 +35,16 @@ KEEP_ALIVE = 10
 CONNECTIONS = 4  # kept to one server, for clients that ask about several jobs at a time
 
 
+class _QuietFactory(_HTTP11ClientFactory):
+    """Of connections that need no line in a log each time they are opened and closed."""
+
+    noisy = False
+
+
 def connect(reactor: Any, policy: IPolicyForHTTPS) -> tuple[HTTPClient, HTTPConnectionPool]:
     """An HTTP client that keeps its connections alive; close it with `await pool.closeCachedConnections()`."""
     pool = HTTPConnectionPool(reactor, persistent=True)
+    pool._factory = _QuietFactory
     # Well below the time after which servers close an idle connection: a post that meets such a close cannot be sent
     # again, as nobody knows whether it arrived.
     pool.cachedConnectionTimeout = KEEP_ALIVE
@@ -52,12 +59,16 @@ def _without_slash(url: str) -> str:
 
 @attrs.frozen(kw_only=True)
 class Server:
-    """A project server as seen from a client: its URL without a trailing slash, and the project."""
+    """A project server as seen from a client: its URL without a trailing slash, and the project.
+
+    An answer of more than `largest` bytes is not read to its end.
+    """
 
     http: HTTPClient
     reactor: Any
     url: str = attrs.field(converter=_without_slash)
     project: str
+    largest: int = 1 << 30
 
     async def call(
         self,
@@ -76,7 +87,7 @@ class Server:
         stall = Stall(self.reactor, timeout)
         files: list[tuple[str, tuple[str, str, Any]]] = []
         opened = []
-        body: list[bytes] = []
+        body = bytearray()
 
         def sent(size: int) -> None:
             stall.moved()
@@ -84,7 +95,9 @@ class Server:
 
         def received(piece: bytes) -> None:
             stall.moved()
-            body.append(piece)
+            if len(body) + len(piece) > self.largest:
+                raise AnswerMalformed(f"the server's answer has more than {self.largest} bytes")
+            body.extend(piece)
 
         try:
             for number, upload in enumerate(uploads, start=1):
@@ -114,7 +127,7 @@ class Server:
         finally:
             for stream in opened:
                 stream.close()
-        return _read(b"".join(body), response.code, self.url)
+        return _read(bytes(body), response.code, self.url)
 
 
 def _read(body: bytes, code: int, url: str) -> etree._Element:

@@ -22,10 +22,12 @@ R = TypeVar("R")
 _DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql", "sqlite": "sqlite"}
 # Lock wait and deadlock; the statement was not carried out, and a new transaction may succeed.
 _CONTENTION = frozenset({1205, 1213})
-# The server went away: a new connection may succeed.
-_LOST = frozenset({2003, 2006, 2013, 1053, 1077, 1079, 1040})
+# The server went away, or this connection to it: a new one may succeed.
+_LOST = frozenset({2003, 2006, 2013, 1040, 1053, 1077, 1079, 1317, 1927})
 ATTEMPTS = 6
 BACK_OFF_SECONDS = 10
+# How long one attempt waits for other processes that write.
+SQLITE_BUSY_SECONDS = 5
 
 
 class DatabaseURLError(Exception):
@@ -36,7 +38,7 @@ def database_url(text: str) -> URL:
     """Check `text` and choose the driver: `sqlite:///path`, `mariadb://user:password@host/name`, `mysql://…`."""
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise DatabaseURLError(
             "a database URL looks like sqlite:///path/to/file or mariadb://user:password@host:3306/name"
         ) from None
@@ -47,6 +49,8 @@ def database_url(text: str) -> URL:
         raise DatabaseURLError(f"databases of the kind {url.drivername!r} are not supported; known are: {known}")
     if not url.database:
         raise DatabaseURLError("the database URL names no database")
+    if url.database == ":memory:":
+        raise DatabaseURLError("a database in memory is no use: give the path of a file, sqlite:///path/to/file")
     return url
 
 
@@ -54,7 +58,7 @@ def make_engine(url: URL, *, pool_size: int = 8) -> Engine:
     """An engine whose transactions are read committed on a server, and serialised writes on SQLite."""
     try:
         if url.get_backend_name() == "sqlite":
-            engine = create_engine(url, pool_size=pool_size, connect_args={"timeout": 30})
+            engine = create_engine(url, pool_size=pool_size, connect_args={"timeout": SQLITE_BUSY_SECONDS})
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
             return engine
@@ -64,7 +68,8 @@ def make_engine(url: URL, *, pool_size: int = 8) -> Engine:
             max_overflow=0,
             pool_recycle=3600,
             isolation_level="READ COMMITTED",
-            connect_args={"connect_timeout": 5},
+            # Whatever the server's own mode: what does not fit is refused, never cut.
+            connect_args={"connect_timeout": 5, "sql_mode": "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"},
         )
     except (NoSuchModuleError, ModuleNotFoundError) as problem:
         raise DatabaseURLError(f"no driver for {url.drivername!r} is installed: {problem}") from None
@@ -118,8 +123,9 @@ class Database:
         self._threads.start()
 
     def stop(self) -> None:
-        """Wait for transactions under way and close the connections."""
-        self._threads.stop()
+        """Wait for transactions under way and close the connections; what comes later is refused. Twice is once."""
+        if not self._threads.joined:
+            self._threads.stop()
         self.engine.dispose()
 
     async def run(
@@ -143,6 +149,9 @@ class Database:
 
     async def _attempts(self, name: str, reading: bool, function: Callable[[Connection], R]) -> R:
         for attempt in range(1, ATTEMPTS + 1):
+            if self._threads.joined:
+                # The threads would drop the work without a word.
+                raise LGIError(ErrorNumber.OVERLOADED, "the database is being closed", timeout=BACK_OFF_SECONDS)
             try:
                 result: R = await deferToThreadPool(self._reactor, self._threads, self._once, reading, function)
                 return result
@@ -166,7 +175,8 @@ class Database:
                     "transaction {name}: connection lost in commit: {problem}", name=name, problem=problem
                 )
                 break
-            await deferLater(self._reactor, 0.02 * 2**attempt)
+            if attempt < ATTEMPTS:
+                await deferLater(self._reactor, 0.02 * 2**attempt)
         raise LGIError(ErrorNumber.OVERLOADED, "the database does not answer", timeout=BACK_OFF_SECONDS)
 
     def _once(self, reading: bool, function: Callable[[Connection], R]) -> R:

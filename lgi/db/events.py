@@ -8,6 +8,8 @@ from lgi.db.schema import event_queue
 
 SCHEDULE_CYCLE = "schedule_cycle"
 REPOSITORY_RESOURCES = "repository_resources"
+UPDATE_CYCLE = "update_cycle"  # ask the project's other servers for updates
+UPDATE_SERVERS = "update_servers"  # tell them that there is one here
 
 
 def schedule(connection: Connection, event: str, at: int) -> None:

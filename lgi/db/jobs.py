@@ -75,8 +75,8 @@ def offer(connection: Connection, job_id: int, application: str, targets: Sequen
     )
 
 
-# A short table is read from end to end unless this is forced: past rows that others hold, which is waiting for nothing
-# and ends in deadlocks.
+# A short table is read from end to end unless this is forced: past rows that others hold, which means waiting for
+# nothing, and deadlocks.
 _WITHDRAW_MYSQL = text(
     "DELETE job_offers FROM job_offers FORCE INDEX (ix_job_offers_job_id) WHERE job_offers.job_id IN :job_ids"
 ).bindparams(bindparam("job_ids", expanding=True))

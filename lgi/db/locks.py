@@ -91,7 +91,7 @@ def _of_owners(owners: Sequence[str]) -> list[ColumnElement[bool]]:
 
     refused = [name[1:].strip() for name in owners if name.startswith("!")]
     allowed = [name for name in owners if not name.startswith("!")]
-    conditions = []
+    conditions: list[ColumnElement[bool]] = []
     if ANY in refused:
         conditions.append(false())
     elif refused:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from lgi.db.schema import active_resources, resource_applications
 from lgi.lists import ANY
 from lgi.model import Resource, ServerFlag
+from lgi.wire.capabilities import check_capabilities
 from lgi.wire.dialect import parse_fragment
 
 
@@ -82,7 +83,7 @@ def register(
 
 
 def set_capabilities(connection: Connection, resource: Resource, capabilities: str) -> None:
-    """Store what a resource says it can do: well-formed XML, an element for each application."""
+    """Store what a resource says it can do: well-formed XML, an element for each application; raises LGIError."""
     connection.execute(
         update(active_resources)
         .where(active_resources.c.resource_id == resource.resource_id)
@@ -95,13 +96,32 @@ def set_capabilities(connection: Connection, resource: Resource, capabilities: s
 
 
 def _index_applications(connection: Connection, name: str, capabilities: str) -> None:
-    applications = dict.fromkeys(str(child.tag) for child in parse_fragment(capabilities))
+    applications = check_capabilities(capabilities)
     if applications:
         connection.execute(
             insert(resource_applications).values(
                 [{"application": application, "resource_name": name} for application in applications]
             )
         )
+
+
+def align_applications(connection: Connection) -> None:
+    """Bring the index of applications in line with the capabilities of all resources, however those have changed."""
+    wanted: set[tuple[str, str]] = set()
+    # Locked, so that no resource changes its own while we look.
+    for name, capabilities in connection.execute(
+        select(active_resources.c.resource_name, active_resources.c.resource_capabilities).with_for_update()
+    ):
+        wanted.update((str(child.tag), name) for child in parse_fragment(capabilities))
+    index = resource_applications.c
+    found = {(row[0], row[1]) for row in connection.execute(select(index.application, index.resource_name))}
+    for application, name in found - wanted:
+        connection.execute(
+            delete(resource_applications).where(index.application == application, index.resource_name == name)
+        )
+    if wanted - found:
+        rows = [{"application": application, "resource_name": name} for application, name in sorted(wanted - found)]
+        connection.execute(insert(resource_applications), rows)
 
 
 def touch(connection: Connection, resource: Resource, now: int) -> None:

@@ -146,22 +146,14 @@ class UrlencodedBody(FormBody):
         """Read the fields; raises LGIError."""
         super().finish()
         try:
-            pairs = parse_qsl(
-                bytes(self._data), keep_blank_values=True, max_num_fields=MAX_PARTS, encoding="utf-8", errors="strict"
-            )
+            # As text: of bytes, parse_qsl makes ASCII.
+            text = self._data.decode("utf-8")
+            pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARTS, errors="strict")
         except ValueError as problem:
             raise LGIError(ErrorNumber.UPLOAD_FAILED, f"the form cannot be read: {problem}") from None
         for name, value in pairs:
-            self.fields[_name(name)] = _bounded(value)
-
-
-def _name(name: str | bytes) -> str:
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
-
-
-def _bounded(value: str | bytes) -> bytes | None:
-    data = value.encode() if isinstance(value, str) else value
-    return data if len(data) <= RECEIVED_MAXIMUM else None
+            data = value.encode()
+            self.fields[name] = data if len(data) <= RECEIVED_MAXIMUM else None
 
 
 class MultipartBody(FormBody):
@@ -234,6 +226,6 @@ def boundary_of(content_type: str) -> bytes | None:
     """
     for part in content_type.split(";")[1:]:
         key, _, value = part.strip().partition("=")
-        if key.lower() == "boundary":
+        if key.strip().lower() == "boundary":
             return value.strip().strip('"').encode("latin-1") or None
     return None

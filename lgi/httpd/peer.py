@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,11 +23,19 @@ class Caller:
     certificate: str = attrs.field(repr=False)
 
 
-class Peers:
-    """Turns connections into callers; what a certificate says is read once for each connection."""
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
-    def __init__(self, revocations: RevocationList) -> None:
+
+class Peers:
+    """Turns connections into callers; what a certificate says is read once for each connection.
+
+    `clock` gives aware times.
+    """
+
+    def __init__(self, revocations: RevocationList, *, clock: Callable[[], datetime] = _utc_now) -> None:
         self._revocations = revocations
+        self._clock = clock
 
     def identify(self, transport: Any) -> Caller:
         """The caller on this connection; raises LGIError(CERTIFICATE_REFUSED).
@@ -40,17 +49,17 @@ class Peers:
         caller, serial, not_after = known
         if self._revocations.is_revoked(serial):
             raise LGIError(ErrorNumber.CERTIFICATE_REFUSED, "it has been revoked")
-        if datetime.now(UTC) > not_after:
+        if self._clock() > not_after:
             raise LGIError(ErrorNumber.CERTIFICATE_REFUSED, "it has expired")
         assert isinstance(caller, Caller)
         return caller
 
     @staticmethod
     def _read(transport: Any) -> tuple[Caller, int, datetime]:
-        certificate = peer_certificate(transport)
-        if certificate is None:
-            raise LGIError(ErrorNumber.CERTIFICATE_REFUSED, "the connection has none")
         try:
+            certificate = peer_certificate(transport)
+            if certificate is None:
+                raise LGIError(ErrorNumber.CERTIFICATE_REFUSED, "the connection has none")
             identity = parse_common_name(common_name(certificate))
         except ValueError as problem:
             raise LGIError(ErrorNumber.CERTIFICATE_REFUSED, str(problem)) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import attrs
 from twisted.web.http import combinedLogFormatter
@@ -46,8 +47,6 @@ class BodyLimits:
 class Request(WebRequest):
     """A request whose body is taken apart as it comes."""
 
-    _answered = False
-
     def gotLength(self, length: int | None) -> None:
         """Choose where the body goes, now that all headers are there; one that is not wanted goes nowhere."""
         channel: Any = self.channel
@@ -66,7 +65,6 @@ class Request(WebRequest):
 
     def _refuse(self, channel: Any, body: bytes) -> None:
         # Said at once, and the connection closed: nobody waits for the end of a body that is not wanted.
-        self._answered = True
         channel.transport.write(
             b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Type: text/xml; charset=UTF-8\r\n"
             b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
@@ -76,8 +74,16 @@ class Request(WebRequest):
         channel.loseConnection()
 
     def process(self) -> None:
-        """Find the resource and let it answer, unless that was done when the headers had come."""
-        if not self._answered:
+        """Find the resource and let it answer."""
+        try:
+            for part in (unquote_to_bytes(self.path), *self.requestHeaders.getRawHeaders(b"host", ())):
+                part.decode("utf-8")
+        except UnicodeDecodeError:
+            # Nothing here has such a name, and what routes requests would log it as an error of its own.
+            self.setResponseCode(400)
+            self.setHeader(b"Content-Length", b"0")
+            self.finish()
+        else:
             super().process()
 
 

@@ -123,8 +123,14 @@ class Repositories:
         sync_directory(target.parent)
 
     def write_resource_list(self, names: Iterable[str]) -> None:
-        """Replace the list of resources that may change files in all repositories."""
-        self._write(self.root / RESOURCE_LIST, encode_access(names))
+        """Replace the list of resources that may change files in all repositories, unless it says so already."""
+        file, content = self.root / RESOURCE_LIST, encode_access(names)
+        try:
+            if file.read_bytes() == content:
+                return
+        except FileNotFoundError:
+            pass
+        self._write(file, content)
 
     def _write(self, target: Path, data: bytes) -> None:
         file = self.spool.create()

@@ -1,7 +1,8 @@
-"""The scheduler's services: for each project, fetch due events, work them, acknowledge them."""
+"""The scheduler's services: for each project, take due events off the agenda and work them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -16,8 +17,11 @@ from lgi.db.resources import list_names
 from lgi.db.upgrade import SchemaError
 from lgi.repository.files import Repositories
 from lgi.scheduler import work
+from lgi.scheduler.updates import EVENTS, Updates
 from lgi.service import Periodic, cannot_start
 from lgi.setup import check_databases, open_databases, repositories_of
+from lgi.sync import Neighbours, UpdateCycle, open_neighbours
+from lgi.tls import TLSFileError
 
 # The event queue is a table that other processes write to; this often it is looked at.
 LOOK_SECONDS = 1.0
@@ -29,17 +33,13 @@ class ResourceLists:
     def __init__(self, databases: dict[str, Database], repositories: Repositories) -> None:
         self._databases = databases
         self._repositories = repositories
-        self._written: tuple[str, ...] | None = None
 
     async def write(self) -> None:
-        """Write the list if it has changed since this process wrote it."""
+        """Write the list, unless it says so already."""
         names: set[str] = set()
         for database in self._databases.values():
             names.update(await database.read("list names", list_names))
-        wanted = tuple(sorted(names))
-        if wanted != self._written:
-            await deferToThread(self._repositories.write_resource_list, wanted)
-            self._written = wanted
+        await deferToThread(self._repositories.write_resource_list, sorted(names))
 
 
 class ProjectScheduler:
@@ -48,13 +48,20 @@ class ProjectScheduler:
     _log = Logger()
 
     def __init__(
-        self, reactor: Any, name: str, database: Database, section: SchedulerSection, resources: ResourceLists
+        self,
+        reactor: Any,
+        name: str,
+        database: Database,
+        section: SchedulerSection,
+        resources: ResourceLists,
+        take_updates: Callable[[Collection[str]], None],
     ) -> None:
         self._reactor = reactor
         self._name = name
         self._database = database
         self._section = section
         self._resources = resources
+        self._take_updates = take_updates
         self._cycle_at = 0
 
     def _now(self) -> int:
@@ -64,7 +71,19 @@ class ProjectScheduler:
         """Work what is due; returns the seconds until there may be more."""
         now = self._now()
         events = await self._database.read("due events", work.due_events, now)
-        kinds = {event for _at, event in events}
+        if events:
+            # Before the work: what is scheduled during it, maybe for this very second, is an event of its own.
+            await self._database.run("take events", work.take_events, events)
+        try:
+            await self._heed({event for _at, event in events}, now)
+        except Exception:
+            # The next turn does all that any event asks for.
+            self._cycle_at = 0
+            raise
+        left = await self._database.read("next event", work.seconds_to_next, now, self._section.interval)
+        return min(left, LOOK_SECONDS)
+
+    async def _heed(self, kinds: set[str], now: int) -> None:
         if now >= self._cycle_at:
             # A regular cycle needs no event: sessions and pulses run out without one.
             kinds.add(SCHEDULE_CYCLE)
@@ -73,12 +92,9 @@ class ProjectScheduler:
             await self._cycle(now)
         if kinds & {REPOSITORY_RESOURCES, SCHEDULE_CYCLE}:
             await self._resources.write()
-        for event in kinds - {REPOSITORY_RESOURCES, SCHEDULE_CYCLE}:
+        self._take_updates(kinds)
+        for event in kinds - {REPOSITORY_RESOURCES, SCHEDULE_CYCLE} - EVENTS:
             self._log.warn("project {project}: unknown event {event!r}", project=self._name, event=event)
-        if events:
-            await self._database.run("finish events", work.finish_events, events)
-        left = await self._database.read("next event", work.seconds_to_next, now, self._section.interval)
-        return min(left, LOOK_SECONDS)
 
     async def _cycle(self, now: int) -> None:
         ended = await self._database.run("end stale sessions", work.end_stale_sessions, now)
@@ -103,29 +119,41 @@ class SchedulerService(MultiService):
         self._reactor = reactor
         self._config = config
         self._databases: dict[str, Database] = {}
+        self._neighbours: Neighbours | None = None
+        self._updates: list[Updates] = []
 
     def startService(self) -> None:
         """Open the databases and begin."""
         try:
+            self._neighbours = open_neighbours(self._reactor, self._config)
             repositories = repositories_of(self._config)
             repositories.prepare()
             self._databases = open_databases(self._config, self._reactor)
             check_databases(self._databases)
-        except (SchemaError, ConfigError) as problem:
+        except (SchemaError, ConfigError, TLSFileError) as problem:
             cannot_start("lgi-scheduler", problem)
         except OSError as problem:
             cannot_start("lgi-scheduler", f"{problem.filename}: {problem.strerror}")
         resources = ResourceLists(self._databases, repositories)
         for name, database in self._databases.items():
             database.start()
-            scheduler = ProjectScheduler(self._reactor, name, database, self._config.scheduler, resources)
+            section = self._config.scheduler
+            cycle = UpdateCycle(self._reactor, name, database, self._neighbours)
+            updates = Updates(self._reactor, name, cycle, section.interval)
+            updates.service.setServiceParent(self)
+            self._updates.append(updates)
+            scheduler = ProjectScheduler(self._reactor, name, database, section, resources, updates.take)
             Periodic(self._reactor, f"scheduler of project {name}", scheduler.work).setServiceParent(self)
         super().startService()
 
     async def _stop(self) -> None:
+        for updates in self._updates:
+            updates.stop()
         stopping = super().stopService()
         if stopping is not None:
             await stopping
+        if self._neighbours is not None:
+            await self._neighbours.close()
         for database in self._databases.values():
             database.stop()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from lgi.db.events import REPOSITORY_RESOURCES, SCHEDULE_CYCLE, acknowledge, due, next_time, schedule
+from lgi.db.events import acknowledge, due, next_time
 from lgi.db.jobs import fetch_job, offer, update_job, without_pulse
 from lgi.db.log import record
 from lgi.db.sessions import end_session, stale_sessions
@@ -23,8 +23,8 @@ def due_events(connection: Connection, now: int) -> list[tuple[int, str]]:
     return due(connection, now, BATCH)
 
 
-def finish_events(connection: Connection, events: list[tuple[int, str]]) -> None:
-    """Take events off the agenda that have been worked: after the work, so that a crash repeats it."""
+def take_events(connection: Connection, events: list[tuple[int, str]]) -> None:
+    """Take events off the agenda. A crash before they are worked loses nothing: a scheduler begins with a cycle."""
     for at, event in events:
         acknowledge(connection, at, event)
 
@@ -72,21 +72,3 @@ def see_to_lost_jobs(connection: Connection, now: int, pulse_timeout: int) -> li
         )
         changed.append((job, state))
     return changed
-
-
-def plan_cycle(connection: Connection, now: int, interval: int) -> None:
-    """Put the next regular cycle on the agenda."""
-    schedule(connection, SCHEDULE_CYCLE, now + interval)
-
-
-__all__ = [
-    "ACTOR",
-    "REPOSITORY_RESOURCES",
-    "SCHEDULE_CYCLE",
-    "due_events",
-    "end_stale_sessions",
-    "finish_events",
-    "plan_cycle",
-    "seconds_to_next",
-    "see_to_lost_jobs",
-]

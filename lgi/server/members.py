@@ -9,7 +9,7 @@ from lgi.db.resources import fetch_resource, touch
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.peer import Caller
 from lgi.httpd.router import Call
-from lgi.model import Resource
+from lgi.model import Resource, ServerFlag
 
 # A call is noted at most this often: it tells people who is alive, nobody counts by it.
 TOUCH_SECONDS = 5
@@ -29,7 +29,25 @@ def registered_resource(connection: Connection, caller: Caller, now: int) -> Res
 
 
 def _normal(certificate: str) -> str:
-    return "".join(certificate.split())
+    # Deployed tools register files in which a description for people stands before the certificate.
+    return "".join(certificate[max(0, certificate.find("-----BEGIN CERTIFICATE")) :].split())
+
+
+def registered_server(connection: Connection, caller: Caller, now: int) -> Resource:
+    """The project server whose certificate this is; raises LGIError as `registered_resource`, or NOT_A_SERVER."""
+    resource = registered_resource(connection, caller, now)
+    if resource.project_server is ServerFlag.NONE:
+        raise LGIError(ErrorNumber.NOT_A_SERVER, resource.resource_name)
+    return resource
+
+
+def look_up(connection: Connection, caller: Caller, name: str, now: int) -> tuple[Resource, Resource]:
+    """The calling resource and the one called `name`; raises LGIError where either is not registered."""
+    resource = registered_resource(connection, caller, now)
+    found = fetch_resource(connection, name)
+    if found is None:
+        raise LGIError(ErrorNumber.RESOURCE_UNKNOWN, name)
+    return resource, found
 
 
 @attrs.frozen(kw_only=True)

@@ -17,6 +17,7 @@ from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.router import Call, Handler
 from lgi.lists import encode_list
 from lgi.server import sessions, submit, work
+from lgi.server.members import look_up
 from lgi.server.project import Projects
 from lgi.states import JobState
 from lgi.wire import answers
@@ -53,6 +54,7 @@ class ResourceRoutes:
             "update_job": self.update,
             "submit_job": self.submit,
             "job_state": self.state,
+            "request_resource_data": self.resource_data,
         }
         return {f"resources/resource_{name}.php": handler for name, handler in calls.items()}
 
@@ -161,6 +163,14 @@ class ResourceRoutes:
         servers = await project.servers()
         resource, job = await work.state(project, call.caller, call.fields.integer("job_id"))
         return answers.resource_job(resource, project.name, servers, job)
+
+    async def resource_data(self, call: Call) -> str:
+        """The certificate and address of another resource."""
+        project = self.projects.of(call)
+        name = call.fields.short("resource_name")
+        servers = await project.servers()
+        resource, found = await project.database.run("look up", look_up, call.caller, name, project.now())
+        return answers.resource_data(resource, project.name, servers, found)
 
 
 def posted_submission(fields: PostedFields) -> submit.Submission:

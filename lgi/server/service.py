@@ -28,9 +28,11 @@ from lgi.repository.http import RepositoryResource
 from lgi.server.news import News
 from lgi.server.project import Project, Projects
 from lgi.server.resource_routes import ResourceRoutes
+from lgi.server.server_routes import ServerRoutes
 from lgi.server.user_routes import UserRoutes
 from lgi.service import cannot_start
 from lgi.setup import check_databases, open_databases, repositories_of
+from lgi.sync import Neighbours, UpdateCycle, open_neighbours
 from lgi.tls import RevocationList, TLSFileError, load_credentials, server_context_factory
 from lgi.wire.answers import Envelope
 
@@ -48,24 +50,33 @@ class _Root(Resource):
         self._prefix = prefix
 
     def getChild(self, path: bytes, request: Request) -> IResource:
-        """Descend along the URL path, then choose."""
+        """Descend along the URL path, then choose; doubled slashes count as one, as in the deployed servers."""
         segments = [path, *(request.postpath or [])]
-        if segments[: len(self._prefix)] == self._prefix and segments[len(self._prefix) :][:1] == [b"repository"]:
-            request.postpath = segments[len(self._prefix) + 1 :]
+        named = [segment for segment in segments if segment]
+        request.prepath = []
+        if named[: len(self._prefix) + 1] == [*self._prefix, b"repository"]:
+            for _ in range(len(self._prefix) + 1):
+                while not segments.pop(0):
+                    pass
+            request.postpath = segments
             return self._repository
-        if segments == [*self._prefix, b"ca.crt"]:
+        if named == [*self._prefix, b"ca.crt"]:
             request.postpath = []
             return self._authority
         # Klein looks at the whole path.
-        request.postpath = [*(request.prepath or []), *(request.postpath or [])]
-        request.prepath = []
+        request.postpath = named
         return self._api
 
 
 def make_site(
-    reactor: Any, config: ServerConfig, databases: dict[str, Database], peers: Any, repositories: Repositories
+    reactor: Any,
+    config: ServerConfig,
+    databases: dict[str, Database],
+    peers: Any,
+    repositories: Repositories,
+    neighbours: Neighbours,
 ) -> Site:
-    """The whole HTTP side; `peers` has `identify(transport)`, which tests replace."""
+    """The whole HTTP side; `peers` has `identify(transport)`, which tests replace, as they do `neighbours`."""
     envelope = Envelope(lgi_version=__version__, ca_certificate_url=config.server.ca_certificate_url)
     url = config.server.url.rstrip("/")
     projects = Projects(
@@ -82,6 +93,7 @@ def make_site(
             for name, database in databases.items()
         }
     )
+    cycles = {name: UpdateCycle(reactor, name, database, neighbours) for name, database in databases.items()}
     router = Router(
         envelope=envelope,
         identify=peers.identify,
@@ -92,6 +104,7 @@ def make_site(
     for routes in (
         ResourceRoutes(projects=projects, limits=config.limits),
         UserRoutes(projects=projects, limits=config.limits),
+        ServerRoutes(projects=projects, cycles=cycles),
     ):
         for path, handler in routes.handlers().items():
             router.add(f"{prefix}/{path}", handler)
@@ -105,6 +118,8 @@ def make_site(
     async def drain() -> None:
         for project in projects.by_name.values():
             project.news.stop()
+        for cycle in cycles.values():
+            cycle.stop()
         await router.drain()
 
     limits = BodyLimits(request=config.repository.max_request_size, file=config.repository.max_file_size)
@@ -131,6 +146,7 @@ class ServerService(Service):
         self._databases: dict[str, Database] = {}
         self._port: IListeningPort | None = None
         self._site: Site | None = None
+        self._neighbours: Neighbours | None = None
 
     @property
     def port(self) -> int:
@@ -145,6 +161,7 @@ class ServerService(Service):
             credentials = load_credentials(section.certificate, section.private_key)
             options = server_context_factory(credentials, section.ca_certificate)
             peers = Peers(RevocationList(section.revoked, section.ca_certificate))
+            self._neighbours = open_neighbours(self._reactor, self._config)
             repositories = repositories_of(self._config)
             repositories.prepare()
             self._databases = open_databases(self._config, self._reactor)
@@ -155,7 +172,7 @@ class ServerService(Service):
             cannot_start("lgi-server", f"{problem.filename}: {problem.strerror}")
         for database in self._databases.values():
             database.start()
-        self._site = make_site(self._reactor, self._config, self._databases, peers, repositories)
+        self._site = make_site(self._reactor, self._config, self._databases, peers, repositories, self._neighbours)
         endpoint_type = TCP6ServerEndpoint if ":" in section.interface else TCP4ServerEndpoint
         endpoint = endpoint_type(self._reactor, section.port, interface=section.interface)
         listening = wrapServerTLS(options, endpoint).listen(self._site)
@@ -185,6 +202,8 @@ class ServerService(Service):
             await self._site.drain()
             # The last answer is written after this turn.
             await deferLater(self._reactor, 0)
+        if self._neighbours is not None:
+            await self._neighbours.close()
         for database in self._databases.values():
             database.stop()
 

@@ -14,11 +14,7 @@ from lgi.httpd.peer import Caller
 from lgi.model import Lock, Resource
 from lgi.server.members import registered_resource
 from lgi.server.project import Project
-from lgi.wire.dialect import MalformedXML, parse_fragment, refuse_tags
-from lgi.wire.fields import SHORT
-
-# What stands around capabilities, and what a deployed reader looks for before anything else.
-_AROUND = frozenset({"LGI", "response", "error", "resource", "resource_capabilities"})
+from lgi.wire.capabilities import check_capabilities
 
 
 def resource_in_session(connection: Connection, caller: Caller, session_id: int, now: int) -> Resource:
@@ -39,12 +35,7 @@ def _sign_up(connection: Connection, caller: Caller, capabilities: str | None, n
 async def sign_up(project: Project, caller: Caller, capabilities: str | None) -> tuple[Resource, int]:
     """Start a session and store the posted capabilities; returns the resource and the session's number."""
     if capabilities is not None:
-        try:
-            refuse_tags(root := parse_fragment(capabilities), _AROUND)
-        except MalformedXML as problem:
-            raise LGIError(ErrorNumber.CAPABILITIES_MALFORMED, str(problem)) from None
-        if any(len(str(child.tag).encode()) > SHORT for child in root):
-            raise LGIError(ErrorNumber.CAPABILITIES_TOO_BIG, f"an application has at most {SHORT} bytes")
+        check_capabilities(capabilities)
     return await project.database.run("sign up", _sign_up, caller, capabilities, project.now())
 
 

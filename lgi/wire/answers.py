@@ -251,6 +251,18 @@ def lock(
     return " " + " ".join(parts)
 
 
+def resource_data(resource: Resource, project: str, servers: Servers, requested: Resource) -> str:
+    """Request_resource_data; the old server closed the inner `resource_url` as `url`."""
+    details = (
+        element("resource_name", requested.resource_name),
+        element("client_certificate", encode_binhex(requested.client_certificate.encode())),
+        element("resource_url", requested.url),
+        element("last_call_time", requested.last_call_time),
+    )
+    parts = (*_resource_head(resource, project, servers), raw_element("requested_resource_data", " ".join(details)))
+    return " " + " ".join(parts)
+
+
 def submitted(
     project: str, servers: Servers, user: str, groups: Sequence[str], job: Job, files: Sequence[RepositoryFile]
 ) -> str:

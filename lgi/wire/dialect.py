@@ -50,6 +50,8 @@ def parse_fragment(text: str) -> etree._Element:
         root = etree.fromstring(f"<fragment>{text}</fragment>".encode(), _parser(recover=False))
     except etree.XMLSyntaxError as problem:
         raise MalformedXML(str(problem.msg)) from None
+    except UnicodeEncodeError:
+        raise MalformedXML("it contains half a character") from None
     if any(not isinstance(node.tag, str) for node in root.iter()):
         raise MalformedXML("comments, processing instructions and entities have no place in it")
     if any(node.nsmap or any("{" in str(name) for name in node.attrib) for node in root.iter()):
@@ -69,7 +71,10 @@ def read_answer(text: bytes) -> etree._Element:
 
     Raises MalformedXML when there is no element at all, for instance in an HTML error page of something else.
     """
-    root = etree.fromstring(text, _parser(recover=True)) if text.strip() else None
+    try:
+        root = etree.fromstring(text, _parser(recover=True)) if text.strip() else None
+    except etree.XMLSyntaxError:
+        root = None
     if root is None or root.tag not in ("LGI", "repository_content", "status"):
         raise MalformedXML("the answer is not one of a project server")
     return root
@@ -81,10 +86,11 @@ def inner_xml(node: etree._Element | None) -> str:
         return ""
     parts = [escape(node.text or "")]
     for child in node:
-        if not isinstance(child.tag, str):
-            continue
-        attributes = "".join(f" {name!s}='{escape(str(value))}'" for name, value in child.attrib.items())
-        parts.append(raw_element(child.tag, inner_xml(child), attributes) + escape(child.tail or ""))
+        # A comment is left out, what follows it is not.
+        if isinstance(child.tag, str):
+            attributes = "".join(f" {name!s}='{escape(str(value))}'" for name, value in child.attrib.items())
+            parts.append(raw_element(child.tag, inner_xml(child), attributes))
+        parts.append(escape(child.tail or ""))
     return "".join(parts).strip()
 
 

@@ -18,7 +18,7 @@ _AROUND = frozenset({"LGI", "response", "error", "job", "job_specifics"})
 
 
 def without(text: str, tags: Iterable[str]) -> str:
-    """`text` without its top-level elements named in `tags`, in dialect form; raises MalformedXML.
+    """`text` without the elements named in `tags`, at any depth; raises MalformedXML.
 
     Posted specifics lose the repository tags here: only the server says where a job's repository is.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import Connection, select
 from twisted.internet.defer import Deferred
@@ -11,10 +11,18 @@ from twisted.trial.unittest import TestCase
 
 from lgi.db.schema import metadata
 from lgi.repository.files import SPOOL
-from tests.http.memory import Answer, MemoryServer
+from tests.http.memory import PROJECT, Answer, Fields, MemoryServer
 
+# What a submission needs, and what any call of a user does.
+JOB: Fields = {"application": "hello_world", "target_resources": "any"}
+WHOLE: Fields = {"project": PROJECT, "user": "mark@localhost", "groups": "theor", **JOB}
 # What a call that is refused may leave behind: that somebody called.
 _VOLATILE = {("active_resources", "last_call_time"), ("running_sessions", "session_time_stamp")}
+
+
+def without(fields: Fields, *names: str) -> Fields:
+    """The fields without some of them."""
+    return {name: value for name, value in fields.items() if name not in names}
 
 
 def _dump(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
@@ -30,14 +38,15 @@ def _dump(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
 
 
 class ServerCase(TestCase):
-    """Each test has a server of its own; `changes` are lines for its configuration file."""
+    """Each test has a server of its own; see MemoryServer for `changes` and `edits`."""
 
     timeout = 60
     changes = ""
+    edits: ClassVar[dict[str, object]] = {}
 
     def setUp(self) -> None:
         """Start it."""
-        self.server = MemoryServer(Path(self.mktemp()).absolute(), changes=self.changes)
+        self.server = MemoryServer(Path(self.mktemp()).absolute(), changes=self.changes, edits=self.edits)
         self.addCleanup(self.server.stop)
         self._frozen: Any = None
 

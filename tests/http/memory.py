@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,12 @@ from lgi.db.database import Database
 from lgi.db.grants import allow_user
 from lgi.db.upgrade import upgrade_schema
 from lgi.httpd.peer import Caller
+from lgi.httpd.spool import Spool, SpooledFile
 from lgi.identity import parse_common_name
 from lgi.model import Grant, ServerFlag
 from lgi.server.service import make_site
 from lgi.setup import open_databases, repositories_of
+from lgi.sync import Neighbours
 
 PROJECT = "LGI"
 URL = "https://localhost:8443/LGI"
@@ -35,6 +39,8 @@ PIET = "piet@localhost; theor, chem; LGI"
 RESOURCE = "resource1@localhost; LGI"
 OTHER_RESOURCE = "resource2@localhost; LGI"
 SERVER = "LGI@localhost; LGI"
+# What is posted: text, numbers and bytes.
+Fields = dict[str, Any]
 APPLICATIONS = ("hello_world", "lj_md")
 
 
@@ -76,7 +82,7 @@ class Answer:
         return self.text.split(f"<{tag}>", 1)[1].split(f"</{tag}>", 1)[0].strip()
 
 
-class _Transport(StringTransport):
+class Transport(StringTransport):
     """Collects an answer and says when it is whole."""
 
     def __init__(self, common_name: str) -> None:
@@ -91,6 +97,11 @@ class _Transport(StringTransport):
     def writeSequence(self, data: Any) -> None:
         super().writeSequence(data)
         self._look()
+
+    def unregisterProducer(self) -> None:
+        """More than once is nothing to real transports."""
+        if self.producer is not None:
+            super().unregisterProducer()
 
     def _look(self) -> None:
         if self.answered.called:
@@ -108,6 +119,22 @@ class _Transport(StringTransport):
             self.answered.callback(answer)
 
     head_only = False
+
+
+class _FullDisk(SpooledFile):
+    """A file on a disk that is full: what is written comes back as the system's own error."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._stream.close()
+        self._stream = os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb")
+
+
+class FullSpool(Spool):
+    """A spool on that disk."""
+
+    def create(self) -> SpooledFile:
+        return _FullDisk(self._directory)
 
 
 def multipart(
@@ -131,14 +158,21 @@ def multipart(
 
 
 class MemoryServer:
-    """A project server with the project LGI, two resources, and everybody allowed to submit."""
+    """A project server with the project LGI, two resources, and everybody allowed to submit.
 
-    def __init__(self, directory: Path, *, changes: str = "") -> None:
+    `changes` are lines to add to its configuration file, `edits` values for keys that stand there as comments.
+    """
+
+    def __init__(self, directory: Path, *, changes: str = "", edits: Mapping[str, object] | None = None) -> None:
         new = NewProject(directory=directory, project=PROJECT, host="localhost", port=8443)
         for folder in ("etc", "db", "server", "ca"):
             (directory / folder).mkdir(parents=True)
         file = directory / "etc" / "lgi-server.toml"
-        file.write_text(config_text(new) + changes)
+        text = config_text(new) + changes
+        for key, value in (edits or {}).items():
+            text, count = re.subn(rf"^# {key} = .*$", f"{key} = {value}", text, flags=re.MULTILINE)
+            assert count == 1, key
+        file.write_text(text)
         self.config: ServerConfig = load_config(file)
         in_transaction(self.config.projects[PROJECT].database, self._fill, checked=False)
         self.repositories = repositories_of(self.config)
@@ -146,7 +180,12 @@ class MemoryServer:
         self.databases = open_databases(self.config, reactor)
         self.database: Database = self.databases[PROJECT]
         self.database.start()
-        self.site = make_site(reactor, self.config, self.databases, NamedPeers(), self.repositories)
+        # The other servers, by their URL; see lgi.client.peers.Calls.
+        self.others: dict[str, Any] = {}
+        neighbours = Neighbours(
+            name=SERVER.partition(";")[0], server=lambda url, _project: self.others[url], close=self.turn
+        )
+        self.site = make_site(reactor, self.config, self.databases, NamedPeers(), self.repositories, neighbours)
         self.site.doStart()
 
     @staticmethod
@@ -172,18 +211,39 @@ class MemoryServer:
         self.site.doStop()
         self.database.stop()
 
+    def connect(self, common_name: str) -> tuple[Any, Transport]:
+        """A new connection of this identity: its protocol takes bytes, its transport has the answers."""
+        transport = Transport(common_name)
+        protocol = self.site.buildProtocol(transport.getPeer())
+        assert protocol is not None
+        protocol.makeConnection(transport)
+        return protocol, transport
+
+    @staticmethod
+    async def until(condition: Callable[[], bool]) -> None:
+        """Let the reactor turn until something is so; the test's time-out ends it."""
+        while not condition():
+            await deferLater(reactor, 0)
+
+    @staticmethod
+    async def turn() -> None:
+        """Let the reactor turn once, out of the write that carried an answer."""
+        await deferLater(reactor, 0)
+
+    @staticmethod
+    def hang_up(protocol: Any) -> None:
+        """End a connection as its client does."""
+        protocol.connectionLost(Failure(ConnectionDone()))
+
     def send(self, common_name: str, request: bytes, *, head_only: bool = False) -> Deferred[Answer]:
         """Send bytes on a new connection of this identity; the result is the first answer."""
-        transport = _Transport(common_name)
+        protocol, transport = self.connect(common_name)
         transport.head_only = head_only
-        protocol = self.site.buildProtocol(transport.getPeer())
-        protocol.makeConnection(transport)
         protocol.dataReceived(request)
 
         async def closed(result: Any) -> Any:
-            # Not from within the write that carried the answer.
-            await deferLater(reactor, 0)
-            protocol.connectionLost(Failure(ConnectionDone()))
+            await self.turn()
+            self.hang_up(protocol)
             return result
 
         return transport.answered.addBoth(lambda result: Deferred.fromCoroutine(closed(result)))
@@ -213,21 +273,21 @@ class MemoryServer:
         return self.request(common_name, "POST", path, body, {"Content-Type": kind})
 
     def user(
-        self, call: str, *, who: str = MARK, files: Sequence[tuple[str, bytes]] = (), **fields: str | int | bytes
+        self, call: str, *, who: str = MARK, files: Sequence[tuple[str, bytes]] = (), **fields: Any
     ) -> Deferred[Answer]:
         """A call of a user, by the last part of its name, such as `submit_job`."""
         name, groups, _ = (part.strip() for part in who.split(";"))
-        own: dict[str, str | int | bytes] = {"project": PROJECT, "user": name, "groups": groups}
+        own: Fields = {"project": PROJECT, "user": name, "groups": groups}
         return self.post(who, f"interfaces/interface_{call}.php", own | fields, files)
 
     def resource(
-        self, call: str, *, who: str = RESOURCE, files: Sequence[tuple[str, bytes]] = (), **fields: str | int | bytes
+        self, call: str, *, who: str = RESOURCE, files: Sequence[tuple[str, bytes]] = (), **fields: Any
     ) -> Deferred[Answer]:
         """A call of a resource, by the last part of its name, such as `lock_job`."""
-        own: dict[str, str | int | bytes] = {"project": PROJECT}
+        own: Fields = {"project": PROJECT}
         return self.post(who, f"resources/resource_{call}.php", own | fields, files)
 
-    async def submit(self, *, who: str = MARK, application: str = "hello_world", **fields: str | int | bytes) -> int:
+    async def submit(self, *, who: str = MARK, application: str = "hello_world", **fields: Any) -> int:
         """Submit a job and return its number."""
         fields = {"application": application, "target_resources": "any"} | fields
         return int((await self.user("submit_job", who=who, **fields)).value("job_id"))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tests.http.case import ServerCase
-from tests.http.memory import OTHER_RESOURCE, RESOURCE, Answer
+from tests.http.memory import OTHER_RESOURCE, RESOURCE, Answer, Fields
 from tests.shape import shape
 
 SHAPES = json.loads((Path(__file__).parents[1] / "data" / "answer_shapes.json").read_text("utf-8"))
@@ -98,10 +98,14 @@ class ShapeTests(ServerCase):
     async def test_locked_job(self) -> None:
         job = await self.server.submit()
         session = await self.server.session()
-        ours = {"session_id": session, "job_id": job}
+        ours: Fields = {"session_id": session, "job_id": job}
         lock = await self.server.resource("lock_job", **ours)
         self.same("resources/resource_lock_job.php", "ok", lock)
-        other = {"who": OTHER_RESOURCE, "session_id": await self.server.session(who=OTHER_RESOURCE), "job_id": job}
+        other: Fields = {
+            "who": OTHER_RESOURCE,
+            "session_id": await self.server.session(who=OTHER_RESOURCE),
+            "job_id": job,
+        }
         self.same("resources/resource_lock_job.php", "error", await self.server.resource("lock_job", **other))
         path = "resources/resource_request_job_details.php"
         self.same(path, "ok", await self.server.resource("request_job_details", **ours))

@@ -7,6 +7,7 @@ import shutil
 import signal
 from pathlib import Path
 
+from tests import mariadb
 from tests.integration.grid import EXAMPLES, RESOURCE, USER, GridCase, free_port, until
 
 LONG_INPUT = "structure = argon38.xyz\nsteps = 25000\n"
@@ -161,9 +162,7 @@ class MariaDBTests(GridCase):
     """The same thread on the production database."""
 
     def test_job_on_mariadb(self) -> None:
-        from tests.mariadb import fresh_database
-
-        grid = self.make_grid(database=fresh_database())
+        grid = self.make_grid(database=mariadb.server().create_database())
         grid.start_all()
         job = grid.submit("-a", "hello_world", "--input", "on MariaDB")
         self.assertIn("on MariaDB", grid.wait_for_state(job, "finished")["output"])

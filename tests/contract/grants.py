@@ -1,0 +1,220 @@
+"""The contract of grants and resources: rows are found exactly, and a job limit holds for all who come at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, insert, select, update
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+
+from lgi.access import Grants
+from lgi.config import LimitsSection
+from lgi.db.database import Database
+from lgi.db.grants import allow_user, fetch_grants
+from lgi.db.jobs import count_owned
+from lgi.db.resources import (
+    fetch_resource,
+    list_names,
+    list_resources,
+    list_servers,
+    offering,
+    register,
+    set_capabilities,
+    touch,
+)
+from lgi.db.schema import groups_allowed, groups_denied, job_queue, users_denied
+from lgi.errors import ErrorNumber, LGIError
+from lgi.model import Denial, Grant, ServerFlag
+from lgi.repository.files import Repositories
+from lgi.server.members import User
+from lgi.server.news import News
+from lgi.server.project import Project
+from lgi.server.submit import Submission, submit_of_user
+from tests.contract.case import APPLICATION, NOW, RESOURCE, ContractCase
+
+THREADS = 8
+LIMIT = 5
+
+
+class GrantsContract(ContractCase):
+    """See `DatabaseContract`."""
+
+    def test_rows_that_may_concern_a_submission_are_found(self) -> None:
+        def fill(connection: Connection) -> None:
+            for name, application, limit in (
+                ("mark", APPLICATION, -3),
+                ("mark", "any", 0),
+                ("mark", "lj_md", 1),
+                ("any", "any", 7),
+                ("piet", "any", 2),
+                ("Mark", "any", 9),
+            ):
+                allow_user(connection, Grant(name=name, application=application, job_limit=limit))
+            connection.execute(
+                insert(groups_allowed),
+                [
+                    {"group_name": name, "application": APPLICATION, "job_limit": limit}
+                    for name, limit in (("theor", 4), ("chem", 5), ("any", 6), ("mark", 8))
+                ],
+            )
+            connection.execute(insert(users_denied), [{"user_name": "any", "application": "lj_md"}])
+            connection.execute(insert(groups_denied), [{"group_name": "theor", "application": "any"}])
+
+        self.run_in(fill)
+        found = self.run_in(fetch_grants, ["mark"], ["theor", "bio"], APPLICATION)
+        self.assertEqual(
+            {(row.name, row.application, row.job_limit) for row in found.users_allowed},
+            {("mark", APPLICATION, -3), ("mark", "any", 0), ("any", "any", 7)},
+        )
+        self.assertEqual({(row.name, row.job_limit) for row in found.groups_allowed}, {("theor", 4), ("any", 6)})
+        self.assertEqual(found.users_denied, ())
+        self.assertEqual(found.groups_denied, (Denial(name="theor", application="any"),))
+        self.assertEqual(
+            self.run_in(fetch_grants, ["nobody"], [], "lj_md").users_denied,
+            (Denial(name="any", application="lj_md"),),
+        )
+
+    def test_nothing_is_granted_in_a_fresh_database(self) -> None:
+        self.assertEqual(self.run_in(fetch_grants, ["mark"], ["theor"], APPLICATION), Grants())
+
+    def test_grant_is_replaced(self) -> None:
+        for limit in (3, 4):
+            self.run_in(allow_user, Grant(name="mark", application="any", job_limit=limit))
+        found = self.run_in(fetch_grants, ["mark"], [], APPLICATION)
+        self.assertEqual([row.job_limit for row in found.users_allowed], [4])
+
+    def project(self) -> Project:
+        """The project on this database as one server process has it."""
+        database = Database(reactor, self.new_engine(THREADS), threads=THREADS)
+        database.start()
+        self.addCleanup(database.stop)
+        repositories = Repositories(root=Path(self.mktemp()).absolute(), location="LGI@localhost", url="https://h/r")
+        repositories.prepare()
+        return Project(
+            name="LGI",
+            database=database,
+            repositories=repositories,
+            news=News(reactor),
+            limits=LimitsSection(),
+            url="https://localhost/LGI",
+            now=lambda: NOW,
+        )
+
+    async def submitted(self, projects: list[Project], users: list[User], times: int) -> int:
+        """Let all users submit at the same time through all processes; returns how many were let through."""
+
+        async def one(project: Project, user: User) -> int:
+            posted = Submission(application=APPLICATION, target_resources=("any",))
+            try:
+                await submit_of_user(project, user, posted, [])
+            except LGIError as problem:
+                self.assertEqual(problem.number, ErrorNumber.SUBMIT_REFUSED)
+                return 0
+            return 1
+
+        attempts = [
+            Deferred.fromCoroutine(one(project, user)) for _ in range(times) for project in projects for user in users
+        ]
+        return sum(await gatherResults(attempts, consumeErrors=True))
+
+    async def _limit_holds(self, limit: int, users: list[User], owner: str, application: str = APPLICATION) -> None:
+        self.register()
+        # Two processes with eight threads each.
+        projects = [self.project(), self.project()]
+        self.assertEqual(await self.submitted(projects, users, 8 // len(users)), LIMIT)
+        self.assertEqual(self.run_in(count_owned, owner, application), (LIMIT, LIMIT))
+        self.run_in(finish_two)
+        room = await self.submitted(projects, users, 2)
+        # A negative limit counts what is queued or running, a positive one everything.
+        self.assertEqual(room, 2 if limit < 0 else 0)
+        active, total = self.run_in(count_owned, owner, application)
+        self.assertEqual((active, total), (LIMIT, LIMIT + 2) if limit < 0 else (LIMIT - 2, LIMIT))
+
+    async def test_limit_on_all_jobs_of_a_user_is_never_passed(self) -> None:
+        self.run_in(allow_user, Grant(name="mark", application=APPLICATION, job_limit=LIMIT))
+        await self._limit_holds(LIMIT, [User(name="mark", groups=("theor",))], "mark")
+
+    async def test_limit_on_active_jobs_of_a_user_is_never_passed(self) -> None:
+        self.run_in(allow_user, Grant(name="mark", application="any", job_limit=-LIMIT))
+        await self._limit_holds(-LIMIT, [User(name="mark", groups=("theor",))], "mark", "any")
+
+    async def test_limit_of_a_group_holds_for_all_its_users_together(self) -> None:
+        def fill(connection: Connection) -> None:
+            row = {"group_name": "theor", "application": APPLICATION, "job_limit": -LIMIT}
+            connection.execute(insert(groups_allowed), [row])
+
+        self.run_in(fill)
+        users = [User(name=name, groups=("theor",)) for name in ("mark", "piet", "anna", "joke")]
+        await self._limit_holds(-LIMIT, users, "theor")
+
+    async def test_limit_of_the_any_user_holds_for_each_user(self) -> None:
+        self.register()
+        self.run_in(allow_user, Grant(name="any", application="any", job_limit=LIMIT))
+        users = [User(name=name, groups=("theor",)) for name in ("mark", "piet")]
+        self.assertEqual(await self.submitted([self.project(), self.project()], users, 5), 2 * LIMIT)
+        for name in ("mark", "piet"):
+            self.assertEqual(self.run_in(count_owned, name, "any"), (LIMIT, LIMIT))
+
+    def test_resource_comes_back_as_it_was_registered(self) -> None:
+        number = self.register(applications=("hello_world", "lj_md"))
+        found = self.run_in(fetch_resource, RESOURCE)
+        assert found is not None
+        self.assertEqual((found.resource_id, found.resource_name, found.url), (number, RESOURCE, RESOURCE))
+        self.assertEqual(found.client_certificate, f"certificate of {RESOURCE}")
+        self.assertEqual(found.resource_capabilities, "<hello_world>  </hello_world> <lj_md>  </lj_md>")
+        self.assertEqual((found.project_server, found.last_call_time), (ServerFlag.NONE, 0))
+        self.assertIsNone(self.run_in(fetch_resource, RESOURCE.upper()))
+        self.run_in(touch, found, NOW)
+        touched = self.run_in(fetch_resource, RESOURCE)
+        assert touched is not None
+        self.assertEqual(touched.last_call_time, NOW)
+
+    def test_registering_again_keeps_the_number_and_the_capabilities(self) -> None:
+        number = self.register()
+        again = self.run_in(
+            register, name=RESOURCE, certificate="new", url="u", project_server=ServerFlag.SLAVE, capabilities=""
+        )
+        found = self.run_in(fetch_resource, RESOURCE)
+        assert found is not None
+        self.assertEqual((again, found.client_certificate, found.url), (number, "new", "u"))
+        self.assertEqual(found.resource_capabilities, "<hello_world>  </hello_world>")
+        self.assertEqual(self.run_in(offering, APPLICATION, ["any"]), (["any"], True))
+
+    def test_servers_and_resources_are_listed_apart(self) -> None:
+        first, second = self.register("z@host"), self.register("a@host")
+        for name, flag in (("m@host", ServerFlag.MASTER), ("s@host", ServerFlag.SLAVE)):
+            self.run_in(register, name=name, certificate="c", url=f"https://{name}/LGI", project_server=flag)
+        self.assertEqual([found.resource_id for found in self.run_in(list_resources)], [first, second])
+        self.assertEqual([found.project_server for found in self.run_in(list_servers)], [1, 2])
+        self.assertEqual(self.run_in(list_names), ["a@host", "m@host", "s@host", "z@host"])
+
+    def test_what_is_offered_follows_the_capabilities(self) -> None:
+        self.register("r1", ("hello_world", "lj_md"))
+        self.register("r2", ("hello_world",))
+        self.assertEqual(self.run_in(offering, "hello_world", ["r2", "r1", "r3"]), (["r2", "r1"], True))
+        self.assertEqual(self.run_in(offering, "lj_md", ["r2"]), ([], True))
+        self.assertEqual(self.run_in(offering, "LJ_MD", ["any"]), ([], False))
+        resource = self.run_in(fetch_resource, "r1")
+        assert resource is not None
+        self.run_in(set_capabilities, resource, "<new> <lj_md> 1 </lj_md> </new> <new> twice </new>")
+        self.assertEqual(self.run_in(offering, "lj_md", ["any"]), ([], False))
+        self.assertEqual(self.run_in(offering, "new", ["any"]), (["any"], True))
+        self.run_in(set_capabilities, resource, "")
+        self.assertEqual(self.run_in(offering, "new", ["r1"]), ([], False))
+
+    def test_capabilities_that_cannot_be_kept_are_refused_whole(self) -> None:
+        self.register("r1")
+        resource = self.run_in(fetch_resource, "r1")
+        assert resource is not None
+        name = "a" * 255
+        error = self.assertRaises(LGIError, self.run_in, set_capabilities, resource, f"<{name}> 1 </{name}>")
+        self.assertEqual(error.number, ErrorNumber.CAPABILITIES_TOO_BIG)
+        self.assertEqual(self.run_in(fetch_resource, "r1"), resource)
+        self.assertEqual(self.run_in(offering, APPLICATION, ["r1"]), (["r1"], True))
+
+
+def finish_two(connection: Connection) -> None:
+    """Let the first two jobs be finished."""
+    first = connection.scalars(select(job_queue.c.job_id).order_by(job_queue.c.job_id).limit(2)).all()
+    connection.execute(update(job_queue).where(job_queue.c.job_id.in_(first)).values(state="finished"))

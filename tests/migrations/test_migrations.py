@@ -1,0 +1,204 @@
+"""Migrations: they make what the program's metadata say, and programs refuse everything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest.mock import patch
+
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, insert, inspect
+from twisted.trial.unittest import SynchronousTestCase
+
+from lgi.db.database import database_url, make_engine
+from lgi.db.schema import event_queue, metadata
+from lgi.db.upgrade import MIGRATIONS, SchemaError, check_schema, upgrade_schema
+from tests import mariadb
+
+UPGRADE = "lgi admin upgrade-db --config FILE"
+
+
+def set_revision(connection: Connection, revision: str) -> None:
+    """Let a database say that it has another schema."""
+    connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
+
+
+class _Contract(SynchronousTestCase):
+    """On which database is for the subclass to say."""
+
+    def make_url(self) -> str:
+        """The URL of an empty database."""
+        raise NotImplementedError
+
+    def engine(self) -> Engine:
+        """An engine on an empty database of its own."""
+        engine = make_engine(database_url(self.make_url()), pool_size=1)
+        self.addCleanup(engine.dispose)
+        return engine
+
+    def refused(self, engine: Engine) -> str:
+        """Assert that the schema is refused, and return what is said."""
+        with engine.connect() as connection:
+            return str(self.assertRaises(SchemaError, check_schema, connection))
+
+    def test_a_fresh_database_is_what_the_metadata_say(self) -> None:
+        engine = self.engine()
+        with engine.begin() as connection:
+            upgrade_schema(connection)
+            context = MigrationContext.configure(
+                connection, opts={"compare_type": True, "compare_server_default": True}
+            )
+            self.assertEqual(compare_metadata(context, metadata), [])
+
+    def test_the_comparison_would_find_a_difference(self) -> None:
+        engine = self.engine()
+        with engine.begin() as connection:
+            upgrade_schema(connection)
+            connection.exec_driver_sql("DROP INDEX ix_job_log_job_id" + self.of_table("job_log"))
+            connection.exec_driver_sql("ALTER TABLE job_queue ADD COLUMN extra INTEGER")
+            kinds = {
+                difference[0] for difference in compare_metadata(MigrationContext.configure(connection), metadata)
+            }
+        self.assertEqual(kinds, {"add_index", "remove_column"})
+
+    def of_table(self, _table: str) -> str:
+        """How the database wants to be told an index's table."""
+        return ""
+
+    def test_migrated_tables_are_made_like_those_of_the_metadata(self) -> None:
+        # Also what the comparison does not look at: engine, character set, numbering.
+        migrated, made = self.engine(), self.engine()
+        with migrated.begin() as connection:
+            upgrade_schema(connection)
+        metadata.create_all(made)
+        self.assertEqual(self.definitions(migrated), self.definitions(made))
+
+    def definitions(self, engine: Engine) -> dict[str, object]:
+        """All that the database itself says about our tables, in a form that can be compared."""
+        raise NotImplementedError
+
+    def test_upgrading_twice_changes_nothing(self) -> None:
+        engine = self.engine()
+        for _ in range(2):
+            with engine.begin() as connection:
+                upgrade_schema(connection)
+                connection.execute(insert(event_queue), {"event_time_stamp": id(connection), "event": "kept"})
+        with engine.connect() as connection:
+            check_schema(connection)
+            self.assertEqual(len(connection.execute(event_queue.select()).all()), 2)
+
+    def test_the_right_schema_is_accepted(self) -> None:
+        engine = self.engine()
+        with engine.begin() as connection:
+            upgrade_schema(connection)
+        with engine.connect() as connection:
+            check_schema(connection)
+
+    def test_an_empty_database_is_refused(self) -> None:
+        said = self.refused(self.engine())
+        self.assertIn("has no LGI schema", said)
+        self.assertIn("lgi init DIR", said)
+        self.assertIn(UPGRADE, said)
+
+    def test_checking_changes_nothing(self) -> None:
+        engine = self.engine()
+        self.refused(engine)
+        self.assertEqual(inspect(engine).get_table_names(), [])
+
+    def test_a_database_of_something_else_is_refused(self) -> None:
+        engine = self.engine()
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE job_queue (job_id INTEGER)")
+        self.assertIn("has no LGI schema", self.refused(engine))
+
+    def test_a_newer_schema_is_refused(self) -> None:
+        engine = self.engine()
+        with engine.begin() as connection:
+            upgrade_schema(connection)
+            set_revision(connection, "9999")
+        said = self.refused(engine)
+        self.assertIn("(9999) is newer than this program", said)
+        self.assertIn("install the newer release", said)
+        self.assertNotIn(UPGRADE, said)
+
+    def test_an_older_schema_is_refused(self) -> None:
+        engine = self.engine()
+        with engine.begin() as connection:
+            upgrade_schema(connection)
+        # As the program of a later release sees it, which knows this step and one more.
+        with patch.object(ScriptDirectory, "get_current_head", return_value="later"):
+            said = self.refused(engine)
+        self.assertRegex(said, r"\(\w+\) is older than this program \(later\)")
+        self.assertIn(f"run: {UPGRADE}", said)
+
+
+class SQLiteMigrationTests(_Contract):
+    """The embedded database."""
+
+    def make_url(self) -> str:
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        return f"sqlite:///{folder / 'project.sqlite'}"
+
+    def definitions(self, engine: Engine) -> dict[str, object]:
+        """The text of CREATE TABLE, line by line: the order of constraints is of no importance."""
+        with engine.connect() as connection:
+            return {
+                name: sorted(
+                    line.strip("\t ,")
+                    for line in connection.exec_driver_sql("SELECT sql FROM sqlite_schema WHERE name = ?", (name,))
+                    .scalar_one()
+                    .splitlines()
+                )
+                for name in metadata.tables
+            }
+
+
+class MariaDBMigrationTests(_Contract):
+    """The production database."""
+
+    def make_url(self) -> str:
+        server = mariadb.server()
+        url = server.create_database()
+        self.addCleanup(server.drop_database, url)
+        return url
+
+    def of_table(self, table: str) -> str:
+        return f" ON {table}"
+
+    def definitions(self, engine: Engine) -> dict[str, object]:
+        """What SHOW CREATE TABLE says, line by line: the order of keys is of no importance."""
+        with engine.connect() as connection:
+            return {
+                name: sorted(
+                    line.strip(" ,")
+                    for line in connection.exec_driver_sql(f"SHOW CREATE TABLE {name}").one()[1].splitlines()
+                )
+                for name in metadata.tables
+            }
+
+    def test_tables_are_innodb_and_tell_cases_apart(self) -> None:
+        engine = self.engine()
+        with engine.begin() as connection:
+            upgrade_schema(connection)
+            rows = connection.exec_driver_sql(
+                "SELECT table_name, engine, table_collation FROM information_schema.tables"
+                " WHERE table_schema = DATABASE() AND table_name <> 'alembic_version'"
+            ).all()
+        self.assertEqual({row[0] for row in rows}, set(metadata.tables))
+        self.assertEqual({(row[1], row[2]) for row in rows}, {("InnoDB", "utf8mb4_bin")})
+
+
+class StepTests(SynchronousTestCase):
+    """The steps themselves."""
+
+    def test_steps_are_numbered_in_one_line(self) -> None:
+        script = ScriptDirectory(str(MIGRATIONS))
+        self.assertEqual(len(script.get_heads()), 1)
+        revisions = [revision.revision for revision in script.walk_revisions()][::-1]
+        self.assertEqual(revisions, [f"{number:04d}" for number in range(1, len(revisions) + 1)])
+
+
+# Not tests by themselves: no database is said.
+del _Contract
