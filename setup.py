@@ -18,11 +18,16 @@ INSTALL = [
     "cattrs>=25",  # configuration files into those values, with all mistakes at once
     "SQLAlchemy>=2.0.40",  # SQL for SQLite, MariaDB and MySQL: schema, statements, connection pool (Core, no ORM)
     "alembic>=1.16",  # schema migrations
+    "sqlglot>=27",  # statements of other project servers: parsed, checked, written for the local database
     "PyMySQL>=1.1",  # MariaDB and MySQL driver that needs no compiler
     "click>=8.2",  # command line: options, help, shell completion
     "rich>=14",  # what a terminal shows: tables, live progress, transfer bars
 ]
+POSTGRESQL = [
+    "psycopg[binary]>=3.2",  # PostgreSQL driver, for those who have one
+]
 TEST = [
+    *POSTGRESQL,  # one contract on all three databases
     "pytest>=8.4",  # runs the tests
     "pytest-twisted>=1.14",  # coroutines and Deferreds in tests
     "hypothesis>=6.130",  # properties of codecs, names, access rules
@@ -44,7 +49,7 @@ setup(
     packages=find_packages(include=["lgi", "lgi.*"]) + find_namespace_packages(include=["twisted.plugins"]),
     package_data={"lgi": ["py.typed"], "lgi.db": ["migrations/*.mako"]},
     install_requires=INSTALL,
-    extras_require={"test": TEST},
+    extras_require={"test": TEST, "postgresql": POSTGRESQL},
     data_files=[
         (f"share/lgi/applications/{name}", [str(path) for path in sorted(Path("etc/applications", name).iterdir())])
         for name in ("hello_world", "lj_md")

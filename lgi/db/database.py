@@ -19,11 +19,17 @@ from lgi.errors import ErrorNumber, LGIError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql", "sqlite": "sqlite"}
-# Lock wait and deadlock; the statement was not carried out, and a new transaction may succeed.
-_CONTENTION = frozenset({1205, 1213})
+_DRIVERS = {
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+    "postgresql": "postgresql+psycopg",
+    "sqlite": "sqlite",
+}
+# Lock wait and deadlock; the statement was not carried out, and a new transaction may succeed. Numbers are those of
+# MySQL and MariaDB, strings those of PostgreSQL.
+_CONTENTION = frozenset({1205, 1213, "40001", "40P01", "55P03"})
 # The server went away, or this connection to it: a new one may succeed.
-_LOST = frozenset({2003, 2006, 2013, 1040, 1053, 1077, 1079, 1317, 1927})
+_LOST = frozenset({2003, 2006, 2013, 1040, 1053, 1077, 1079, 1317, 1927, "57P01", "57P02", "57P03", "53300"})
 ATTEMPTS = 6
 BACK_OFF_SECONDS = 10
 # How long one attempt waits for other processes that write.
@@ -40,7 +46,8 @@ def database_url(text: str) -> URL:
         url = make_url(text)
     except (ArgumentError, ValueError):
         raise DatabaseURLError(
-            "a database URL looks like sqlite:///path/to/file or mariadb://user:password@host:3306/name"
+            "a database URL looks like sqlite:///path/to/file, mariadb://user:password@host:3306/name "
+            "or postgresql://user:password@host/name"
         ) from None
     if url.drivername in _DRIVERS:
         url = url.set(drivername=_DRIVERS[url.drivername])
@@ -62,14 +69,18 @@ def make_engine(url: URL, *, pool_size: int = 8) -> Engine:
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
             return engine
+        options: dict[str, Any] = {"connect_timeout": 5}
+        if url.get_backend_name() != "postgresql":
+            url = url.update_query_dict({"charset": "utf8mb4"})
+            # Whatever the server's own mode: what does not fit is refused, never cut.
+            options["sql_mode"] = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"
         return create_engine(
-            url.update_query_dict({"charset": "utf8mb4"}),
+            url,
             pool_size=pool_size,
             max_overflow=0,
             pool_recycle=3600,
             isolation_level="READ COMMITTED",
-            # Whatever the server's own mode: what does not fit is refused, never cut.
-            connect_args={"connect_timeout": 5, "sql_mode": "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"},
+            connect_args=options,
         )
     except (NoSuchModuleError, ModuleNotFoundError) as problem:
         raise DatabaseURLError(f"no driver for {url.drivername!r} is installed: {problem}") from None
@@ -89,9 +100,23 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-def _error_code(problem: DBAPIError) -> int:
+def _error_code(problem: DBAPIError) -> int | str:
+    state = getattr(problem.orig, "sqlstate", None)
+    if isinstance(state, str):
+        return state
     arguments = getattr(problem.orig, "args", ())
     return arguments[0] if arguments and isinstance(arguments[0], int) else 0
+
+
+def _connection_lost(problem: DBAPIError) -> bool:
+    if problem.connection_invalidated or _error_code(problem) in _LOST:
+        return True
+    # PostgreSQL's driver has no code for a server that it cannot reach.
+    return (
+        type(problem.orig).__module__.startswith("psycopg")
+        and _error_code(problem) == 0
+        and isinstance(problem, OperationalError)
+    )
 
 
 def _busy_sqlite(problem: DBAPIError) -> bool:
@@ -156,12 +181,7 @@ class Database:
                 result: R = await deferToThreadPool(self._reactor, self._threads, self._once, reading, function)
                 return result
             except DBAPIError as problem:
-                passing = (
-                    _error_code(problem) in _CONTENTION | _LOST
-                    or problem.connection_invalidated
-                    or _busy_sqlite(problem)
-                )
-                if not passing:
+                if not (_error_code(problem) in _CONTENTION or _connection_lost(problem) or _busy_sqlite(problem)):
                     raise
                 self._log.warn(
                     "transaction {name}, attempt {attempt}: {problem}",
@@ -187,7 +207,7 @@ class Database:
                 try:
                     transaction.commit()
                 except OperationalError as problem:
-                    if _error_code(problem) in _LOST:
+                    if _connection_lost(problem):
                         raise _CommitFailed(str(problem.orig)) from problem
                     raise
                 return result

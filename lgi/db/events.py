@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy.dialects import postgresql
 
 from lgi.db.schema import event_queue
 
@@ -14,10 +15,14 @@ UPDATE_SERVERS = "update_servers"  # tell them that there is one here
 
 def schedule(connection: Connection, event: str, at: int) -> None:
     """Put an event on the agenda for the second `at`; an equal one that is there already is this one."""
+    values = {"event_time_stamp": at, "event": event}
+    if connection.dialect.name == "postgresql":
+        connection.execute(postgresql.insert(event_queue).on_conflict_do_nothing(), values)
+        return
     statement = insert(event_queue).prefix_with("OR IGNORE", dialect="sqlite")
     for dialect in ("mysql", "mariadb"):
         statement = statement.prefix_with("IGNORE", dialect=dialect)
-    connection.execute(statement, {"event_time_stamp": at, "event": event})
+    connection.execute(statement, values)
 
 
 def due(connection: Connection, now: int, limit: int) -> list[tuple[int, str]]:

@@ -84,10 +84,10 @@ _WITHDRAW_MYSQL = text(
 
 def withdraw(connection: Connection, job_ids: Sequence[int]) -> None:
     """Let no resource find these jobs."""
-    if connection.dialect.name == "sqlite":
-        connection.execute(delete(job_offers).where(job_offers.c.job_id.in_(job_ids)))
-    else:
+    if connection.dialect.name in ("mysql", "mariadb"):
         connection.execute(_WITHDRAW_MYSQL, {"job_ids": list(job_ids)})
+    else:
+        connection.execute(delete(job_offers).where(job_offers.c.job_id.in_(job_ids)))
 
 
 def fetch_job(connection: Connection, job_id: int, *, blobs: bool = False, for_update: bool = False) -> Job | None:

@@ -18,7 +18,7 @@ from lgi.db.upgrade import upgrade_schema
 from lgi.model import Job
 from lgi.repository.names import new_repository_name
 from lgi.states import JobState
-from tests import mariadb
+from tests import mariadb, postgresql
 
 R = TypeVar("R")
 
@@ -147,6 +147,24 @@ class MariaDBCase(ContractCase):
             url = server.create_database()
             migrate(url)
         self.addCleanup(MariaDBCase._spare.append, url)
+        return url
+
+
+class PostgreSQLCase(ContractCase):
+    """On a real server of the third database."""
+
+    _spare: ClassVar[list[str]] = []
+
+    def make_database(self) -> str:
+        """A database on the private server."""
+        server = postgresql.server()
+        if PostgreSQLCase._spare:
+            url = PostgreSQLCase._spare.pop()
+            empty(url)
+        else:
+            url = server.create_database()
+            migrate(url)
+        self.addCleanup(PostgreSQLCase._spare.append, url)
         return url
 
 

@@ -11,3 +11,7 @@ class SQLiteUpdateTests(case.SQLiteCase, updates.UpdatesContract):
 
 class MariaDBUpdateTests(case.MariaDBCase, updates.UpdatesContract):
     """The production database."""
+
+
+class PostgreSQLUpdateTests(case.PostgreSQLCase, updates.UpdatesContract):
+    """The third database."""
