@@ -18,7 +18,7 @@ from lgi.config import ServerConfig
 from lgi.db.events import UPDATE_SERVERS, schedule
 from lgi.db.managed import KEYS, TABLES
 from lgi.db.mysqltext import Value, quoted
-from lgi.db.resources import list_servers
+from lgi.db.resources import fetch_resource, list_servers
 from lgi.db.schema import active_resources
 from lgi.db.updates import append_update
 from lgi.errors import LGIError
@@ -77,6 +77,9 @@ class Administrator:
     def register(self, row: Mapping[str, Value]) -> Update:
         """Add a resource, or give one that is there these values."""
         key = {name: row[name] for name in KEYS[RESOURCES]}
+        found = fetch_resource(self.connection, str(row["resource_name"]))
+        if found is not None and found.project_server != row["project_server"]:
+            raise AdminError(f"{found.resource_name} is a project server, and would be none any more")
         if not self._is_here(RESOURCES, row):
             return self._make(insert_statement(RESOURCES, row))
         return self._make(
