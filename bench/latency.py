@@ -4,8 +4,8 @@
 
 Real processes on this machine: server, scheduler and daemon under twistd, SQLite, TLS with client certificates. A
 job's time is that of the whole command `lgi submit --wait`, from its start to its end, so the start of the program, a
-connection and the polling of the job's state are in it. The ceiling is what the job's scripts take one after the other
-when they are started by hand in a directory like the job's.
+connection and the polling of the job's state are in it. The ceiling is what the job's scripts take one after the
+other when they are started by hand in a directory like the job's.
 """
 
 from __future__ import annotations

@@ -52,9 +52,9 @@ def concerns(found: Update, own_name: str) -> bool:
 def apply_update(connection: Connection, wanted: Update, own_name: str, now: int) -> tuple[bool, int]:
     """Take the next update, and carry it out if it is meant for the server `own_name`.
 
-    Returns whether it was taken, and the highest version. One whose version is known already changes nothing. Raises
-    LGIError(UPDATE_REFUSED) for one that does not follow the last, or whose statement is not acceptable, whoever it is
-    meant for: nobody gets such a thing from us.
+    Returns whether it was taken, and the highest version. One whose version is known already changes nothing.
+    Raises LGIError(UPDATE_REFUSED) for one that does not follow the last, or whose statement is not acceptable,
+    whoever it is meant for: nobody gets such a thing from us.
     """
     highest = highest_version(connection)
     if wanted.version <= highest:

@@ -224,6 +224,8 @@ class ServerTests(AdminCase):
         roles = {server["name"]: (server["role"], server["this"]) for server in self.admin("servers", "list")}
         self.assertEqual(roles, {"LGI@localhost": ("master", True), "slave@localhost": ("slave", False)})
         self.assertEqual(self.run_lgi("admin", "servers", "list")[0], 0)
+        ca = ["ca", "--dir", str(self.master.root)]
+        self.fails(*ca, "issue", "resource", "slave@localhost", saying="is a project server")
         status, _, err = self.run_lgi(
             "admin", "add", "users", "denied", "--name", "a", "--application", "b", *on_slave
         )
