@@ -101,11 +101,12 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _error_code(problem: DBAPIError) -> int | str:
-    state = getattr(problem.orig, "sqlstate", None)
-    if isinstance(state, str):
-        return state
+    # The number first: PyMySQL has a state too, which is the same for most errors.
     arguments = getattr(problem.orig, "args", ())
-    return arguments[0] if arguments and isinstance(arguments[0], int) else 0
+    if arguments and isinstance(arguments[0], int):
+        return arguments[0]
+    state = getattr(problem.orig, "sqlstate", None)
+    return state if isinstance(state, str) else 0
 
 
 def _connection_lost(problem: DBAPIError) -> bool:

@@ -74,7 +74,7 @@ class ReadTests(RepositoryCase):
             answer = await self.server.request(MARK, "GET", path)
             self.assertIn(answer.code, (400, 404), path)
             self.assertNotIn(b"first", answer.body)
-        other = "0" if self.name[-1] != "0" else "1"
+        other = "0" if self.name[-4] != "0" else "1"
         unknown = self.name[:-4] + other + self.name[-3:]
         await self.status(404, self.server.request(MARK, "GET", f"repository/{self.name[-3:]}/{unknown}/one.txt"))
 
