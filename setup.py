@@ -15,7 +15,6 @@ INSTALL = [
     "multipart>=1.3",  # streaming parser of posted forms, so that no upload sits in memory
     "automat>=25.4",  # the life of one job in the daemon, as a state machine
     "attrs>=25",  # frozen values
-    "cattrs>=25",  # configuration files into those values, with all mistakes at once
     "SQLAlchemy>=2.0.40",  # SQL for SQLite, MariaDB and MySQL: schema, statements, connection pool (Core, no ORM)
     "alembic>=1.16",  # schema migrations
     "sqlglot>=27",  # statements of other project servers: parsed, checked, written for the local database

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lgi.admin.layout import AdminError
-from lgi.ca import write_file
+from lgi.durable import write_atomically
 
 PRIVATE = 0o600
 PUBLIC = 0o644
@@ -55,4 +55,4 @@ def _make_parents(folder: Path) -> list[Path]:
 def write_text(path: Path, text: str, *, mode: int = PUBLIC) -> None:
     """Write a small file durably; directories above it are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, text.encode(), mode=mode)
+    write_atomically(path, text.encode(), mode=mode)

@@ -15,9 +15,10 @@ from lgi.admin.layout import AdminError, Layout
 from lgi.admin.resourcedir import HELLO, write_resource_credentials, write_resource_directory
 from lgi.admin.store import in_transaction, offered, project_database
 from lgi.admin.userdir import write_credentials, write_user_directory
-from lgi.ca import CertificateAuthority, Issued, write_file
+from lgi.ca import CertificateAuthority, Issued
 from lgi.config import ConfigError, ServerConfig, load_config
 from lgi.db.mysqltext import Value
+from lgi.durable import write_atomically
 
 
 @attrs.frozen(kw_only=True)
@@ -105,7 +106,7 @@ class Office:
 
     @staticmethod
     def _write_server(directory: Path, issued: Issued) -> None:
-        write_file(directory / "server.key", issued.key_pem, mode=PRIVATE)
+        write_atomically(directory / "server.key", issued.key_pem, mode=PRIVATE)
         write_text(directory / "server.crt", issued.certificate_pem.decode())
 
     @staticmethod

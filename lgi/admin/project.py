@@ -14,10 +14,11 @@ from lgi.admin.folder import PRIVATE, appearing, write_text
 from lgi.admin.layout import AdminError, Layout
 from lgi.admin.store import in_transaction, register_resource
 from lgi.admin.userdir import write_user_directory
-from lgi.ca import CertificateAuthority, Issued, write_file
+from lgi.ca import CertificateAuthority, Issued
 from lgi.config import ConfigError, load_config
 from lgi.db.grants import allow_user
 from lgi.db.upgrade import upgrade_schema
+from lgi.durable import write_atomically
 from lgi.lists import ANY
 from lgi.model import Grant, ServerFlag
 from lgi.repository.access import RESOURCE_LIST, encode_access
@@ -167,13 +168,13 @@ def write_server(layout: Layout, new: NewProject, authority: CertificateAuthorit
     _write_pair(layout.server, "scheduler", scheduler)
     write_text(layout.config, config_text(new), mode=PRIVATE)
     layout.repository.mkdir(mode=0o750)
-    write_file(layout.repository / RESOURCE_LIST, encode_access([new.server_name]), mode=0o640)
+    write_atomically(layout.repository / RESOURCE_LIST, encode_access([new.server_name]), mode=0o640)
     (layout.root / "db").mkdir(mode=0o700)
     return scheduler
 
 
 def _write_pair(directory: Path, name: str, issued: Issued) -> None:
-    write_file(directory / f"{name}.key", issued.key_pem, mode=PRIVATE)
+    write_atomically(directory / f"{name}.key", issued.key_pem, mode=PRIVATE)
     write_text(directory / f"{name}.crt", issued.certificate_pem.decode())
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from lgi.admin.folder import PRIVATE, write_text
 from lgi.admin.layout import AdminError
-from lgi.ca import Issued, write_file
+from lgi.ca import Issued
+from lgi.durable import write_atomically
 from lgi.wire.dialect import element
 
 SCRIPTS = (
@@ -74,7 +75,7 @@ def write_resource_directory(
 
 def write_resource_credentials(directory: Path, issued: Issued) -> None:
     """Write or replace a resource's certificate and key."""
-    write_file(directory / "resource.key", issued.key_pem, mode=PRIVATE)
+    write_atomically(directory / "resource.key", issued.key_pem, mode=PRIVATE)
     write_text(directory / "resource.crt", issued.certificate_pem.decode())
 
 

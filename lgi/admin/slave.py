@@ -20,11 +20,12 @@ from lgi.admin.layout import AdminError, Layout, existing
 from lgi.admin.members import open_office
 from lgi.admin.project import NewProject, check_name, make_schema, write_server
 from lgi.admin.store import in_transaction, project_database
-from lgi.ca import Issued, write_file
+from lgi.ca import Issued
 from lgi.config import load_config
 from lgi.db.managed import NUMBER, TABLES
 from lgi.db.resources import align_applications, fetch_resource
 from lgi.db.schema import active_resources, updates
+from lgi.durable import write_atomically
 from lgi.model import ServerFlag
 
 # What a new server takes over; jobs, sessions and events are each server's own.
@@ -65,7 +66,7 @@ def make_slave(new: NewSlave) -> tuple[Layout, NewProject]:
         layout = Layout(draft)
         layout.authority.mkdir(mode=0o700)
         for name in ("ca.crt", "crl.pem"):
-            write_file(layout.authority / name, (office.layout.authority / name).read_bytes(), mode=0o644)
+            write_atomically(layout.authority / name, (office.layout.authority / name).read_bytes(), mode=0o644)
         scheduler = write_server(layout, server, office.authority)
         database = load_config(layout.config).projects[server.project].database
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lgi.admin.folder import PRIVATE, write_text
-from lgi.ca import Issued, write_file
+from lgi.ca import Issued
+from lgi.durable import write_atomically
 from lgi.lists import encode_list
 
 
@@ -30,8 +31,8 @@ def write_user_directory(
 
 def write_credentials(directory: Path, issued: Issued) -> None:
     """Write or replace certificate, key, and the PKCS12 file for browsers with its password beside it."""
-    write_file(directory / "privatekey", issued.key_pem, mode=PRIVATE)
+    write_atomically(directory / "privatekey", issued.key_pem, mode=PRIVATE)
     write_text(directory / "certificate", issued.certificate_pem.decode())
     password = secrets.token_urlsafe(12)
-    write_file(directory / "certificate.p12", issued.pkcs12(password.encode(), issued.name), mode=PRIVATE)
+    write_atomically(directory / "certificate.p12", issued.pkcs12(password.encode(), issued.name), mode=PRIVATE)
     write_text(directory / "certificate.p12.password", password + "\n", mode=PRIVATE)

@@ -18,8 +18,8 @@ from pathlib import Path
 import attrs
 
 from lgi.daemon.config import JOB_SCRIPTS
-from lgi.daemon.durable import EXECUTABLE, PRIVATE, read_regular, sync, write_atomically, write_new
 from lgi.daemon.seal import Seal
+from lgi.durable import EXECUTABLE, PRIVATE, read_regular, sync, write_atomically, write_new
 from lgi.lists import decode_list
 from lgi.states import JobState
 

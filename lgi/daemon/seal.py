@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attrs
 
-from lgi.daemon.durable import read_regular, write_atomically
+from lgi.durable import read_regular, write_atomically
 
 KEY_FILE = ".lgi-daemon.key"
 _KEY_SIZE = 32

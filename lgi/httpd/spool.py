@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from lgi.durable import sync
+
 PREFIX = "upload-"
 # No transfer takes longer than this; what is older was left by a process that was killed.
 LEFTOVER_SECONDS = 7 * 24 * 3600
@@ -39,11 +41,11 @@ class SpooledFile:
         """
         assert self._path is not None
         self._stream.close()
-        _sync(self._path, os.O_RDONLY)
+        sync((self._path,))
         self._path.chmod(0o640)
         self._path.replace(target)
         self._path = None
-        sync_directory(target.parent)
+        sync((target.parent,))
 
     def discard(self) -> None:
         """Close and remove the file, unless it was kept; may be called more than once."""
@@ -72,16 +74,3 @@ class Spool:
     def create(self) -> SpooledFile:
         """A new file to receive into; raises OSError."""
         return SpooledFile(self._directory)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
-    _sync(directory, os.O_RDONLY | os.O_DIRECTORY)
-
-
-def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import attrs
 
+from lgi.durable import sync
 from lgi.httpd.body import Upload
-from lgi.httpd.spool import Spool, SpooledFile, sync_directory
+from lgi.httpd.spool import Spool, SpooledFile
 from lgi.model import RepositoryFile
 from lgi.repository.access import ACCESS_FILE, RESOURCE_LIST, encode_access
 from lgi.repository.names import NameRefused, checked_file, checked_repository, fan_out
@@ -79,9 +80,9 @@ class Repositories:
             self._write(path / ACCESS_FILE, encode_access(write_access))
             for upload in uploads:
                 upload.file.keep(path / upload.filename)
-            sync_directory(path.parent)
+            sync((path.parent,))
             if made:
-                sync_directory(self.root)
+                sync((self.root,))
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)
             raise
@@ -120,7 +121,7 @@ class Repositories:
         """Delete a file; raises NameRefused, or FileNotFoundError if there is none."""
         target = self.file(repository, name)
         target.unlink()
-        sync_directory(target.parent)
+        sync((target.parent,))
 
     def write_resource_list(self, names: Iterable[str]) -> None:
         """Replace the list of resources that may change files in all repositories, unless it says so already."""

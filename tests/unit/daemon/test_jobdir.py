@@ -5,7 +5,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from lgi.daemon import durable, jobdir
+from lgi import durable
+from lgi.daemon import jobdir
 from lgi.daemon.config import read_config
 from lgi.daemon.jobdir import EXIT_STATUS, FILES, INPUT, OUTPUT, RUN_PID, SCRIPTS, JobDirectory, Tampered
 from lgi.daemon.jobfiles import job_files
