@@ -20,7 +20,7 @@ from lgi.server import sessions, submit, work
 from lgi.server.members import look_up
 from lgi.server.project import Projects
 from lgi.states import JobState
-from lgi.wire import answers
+from lgi.wire import resource_answers
 from lgi.wire.fields import PostedFields
 
 
@@ -64,7 +64,7 @@ class ResourceRoutes:
         capabilities = call.fields.optional_long("capabilities")
         servers = await project.servers()
         resource, session_id = await sessions.sign_up(project, call.caller, capabilities)
-        return answers.session(resource, project.name, servers, session_id)
+        return resource_answers.session(resource, project.name, servers, session_id)
 
     async def sign_off(self, call: Call) -> str:
         """End a session."""
@@ -72,7 +72,7 @@ class ResourceRoutes:
         session_id = call.fields.integer("session_id")
         servers = await project.servers()
         resource = await sessions.sign_off(project, call.caller, session_id)
-        return answers.session(resource, project.name, servers, session_id)
+        return resource_answers.session(resource, project.name, servers, session_id)
 
     async def request_work(self, call: Call) -> str:
         """Lock and list queued jobs, or count them."""
@@ -88,7 +88,7 @@ class ResourceRoutes:
         )
         servers = await project.servers()
         resource, number, jobs = await work.request_work(project, call.caller, wanted)
-        return answers.work(
+        return resource_answers.work(
             resource,
             project.name,
             servers,
@@ -108,7 +108,7 @@ class ResourceRoutes:
         servers = await project.servers()
         resource, job, repository = await work.details(project, call.caller, session_id, job_id)
         files = await deferToThread(project.repositories.list, repository)
-        return answers.resource_job(resource, project.name, servers, job, session_id=session_id, files=files)
+        return resource_answers.resource_job(resource, project.name, servers, job, session_id=session_id, files=files)
 
     async def lock(self, call: Call) -> str:
         """Lock a job."""
@@ -116,7 +116,7 @@ class ResourceRoutes:
         session_id, job_id = call.fields.integer("session_id"), call.fields.integer("job_id")
         servers = await project.servers()
         resource, held = await sessions.lock(project, call.caller, session_id, job_id)
-        return answers.lock(resource, project.name, servers, held, session_id=session_id)
+        return resource_answers.lock(resource, project.name, servers, held, session_id=session_id)
 
     async def unlock(self, call: Call) -> str:
         """Unlock a job."""
@@ -124,7 +124,9 @@ class ResourceRoutes:
         session_id, job_id = call.fields.integer("session_id"), call.fields.integer("job_id")
         servers = await project.servers()
         resource, held = await sessions.unlock(project, call.caller, session_id, job_id)
-        return answers.lock(resource, project.name, servers, held, session_id=session_id, unlock_time=project.now())
+        return resource_answers.lock(
+            resource, project.name, servers, held, session_id=session_id, unlock_time=project.now()
+        )
 
     async def update(self, call: Call) -> str:
         """Change a locked job."""
@@ -140,7 +142,7 @@ class ResourceRoutes:
         )
         servers = await project.servers()
         resource, job = await work.update(project, call.caller, session_id, job_id, posted)
-        return answers.resource_job(resource, project.name, servers, job, session_id=session_id)
+        return resource_answers.resource_job(resource, project.name, servers, job, session_id=session_id)
 
     async def submit(self, call: Call) -> str:
         """Submit a job that is locked at once for the session."""
@@ -155,14 +157,14 @@ class ResourceRoutes:
         resource, job, files = await submit.submit_of_resource(
             project, call.caller, session_id, state, owners, posted_submission(fields), call.uploads
         )
-        return answers.resource_job(resource, project.name, servers, job, session_id=session_id, files=files)
+        return resource_answers.resource_job(resource, project.name, servers, job, session_id=session_id, files=files)
 
     async def state(self, call: Call) -> str:
         """The state of a job."""
         project = self.projects.of(call)
         servers = await project.servers()
         resource, job = await work.state(project, call.caller, call.fields.integer("job_id"))
-        return answers.resource_job(resource, project.name, servers, job)
+        return resource_answers.resource_job(resource, project.name, servers, job)
 
     async def resource_data(self, call: Call) -> str:
         """The certificate and address of another resource."""
@@ -170,7 +172,7 @@ class ResourceRoutes:
         name = call.fields.short("resource_name")
         servers = await project.servers()
         resource, found = await project.database.run("look up", look_up, call.caller, name, project.now())
-        return answers.resource_data(resource, project.name, servers, found)
+        return resource_answers.resource_data(resource, project.name, servers, found)
 
 
 def posted_submission(fields: PostedFields) -> submit.Submission:

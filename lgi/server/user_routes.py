@@ -17,7 +17,7 @@ from lgi.server import jobs, submit
 from lgi.server.members import posted_user
 from lgi.server.project import Projects
 from lgi.server.resource_routes import posted_submission
-from lgi.wire import answers
+from lgi.wire import user_answers
 
 
 @attrs.frozen(kw_only=True)
@@ -44,7 +44,7 @@ class UserRoutes:
         user = posted_user(call)
         servers = await project.servers()
         job, files = await submit.submit_of_user(project, user, posted_submission(call.fields), call.uploads)
-        return answers.submitted(project.name, servers, user.name, user.groups, job, files)
+        return user_answers.submitted(project.name, servers, user.name, user.groups, job, files)
 
     async def job_state(self, call: Call) -> str:
         """List or count jobs, or look at one."""
@@ -54,7 +54,7 @@ class UserRoutes:
         job_id = call.fields.optional_integer("job_id")
         if job_id is not None:
             job, files = await jobs.look(project, user, job_id)
-            return answers.job_detail(project.name, servers, user.name, user.groups, job, files)
+            return user_answers.job_detail(project.name, servers, user.name, user.groups, job, files)
         limit = call.fields.optional_integer("limit")
         query = jobs.JobQuery(
             state=call.fields.optional_short("state") or ANY,
@@ -63,7 +63,7 @@ class UserRoutes:
             limit=min(self.limits.list_default if limit is None else limit, self.limits.list_maximum),
         )
         number, found = await jobs.list_jobs(project, user, query)
-        return answers.job_list(
+        return user_answers.job_list(
             project.name,
             servers,
             user.name,
@@ -82,14 +82,14 @@ class UserRoutes:
         user = posted_user(call)
         servers = await project.servers()
         job = await jobs.delete(project, user, call.fields.integer("job_id"))
-        return answers.job_deleted(project.name, servers, user.name, user.groups, job)
+        return user_answers.job_deleted(project.name, servers, user.name, user.groups, job)
 
     async def server_list(self, call: Call) -> str:
         """The project's servers."""
         project = self.projects.of(call)
         user = posted_user(call)
         servers = await project.servers()
-        return answers.server_list(project.name, servers, user.name, user.groups)
+        return user_answers.server_list(project.name, servers, user.name, user.groups)
 
     async def resource_list(self, call: Call) -> str:
         """The project's resources."""
@@ -97,4 +97,4 @@ class UserRoutes:
         user = posted_user(call)
         servers = await project.servers()
         found = await project.database.read("list resources", list_resources)
-        return answers.resource_list(project.name, servers, user.name, user.groups, found)
+        return user_answers.resource_list(project.name, servers, user.name, user.groups, found)

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from lgi.errors import ErrorNumber, LGIError
 from lgi.model import Job, Lock, RepositoryFile, Resource
 from lgi.states import JobState
-from lgi.wire import answers
+from lgi.wire import answers, resource_answers, user_answers
 from lgi.wire.dialect import escape, read_answer, text_of
 from tests.strategies import xml_text
 from tests.unit.wire.test_dialect import deployed_value
@@ -58,8 +58,8 @@ def _files(text: str) -> list[RepositoryFile]:
 LOCK = Lock(lock_id=1, job_id=7, resource_id=3, session_id=5, lock_time=9)
 # Every kind of answer, made of one text wherever a client or an administrator has the choice of it.
 MAKERS: dict[str, Callable[[str], str]] = {
-    "session": lambda text: answers.session(_resource(text), text, SERVERS, 5),
-    "work": lambda text: answers.work(
+    "session": lambda text: resource_answers.session(_resource(text), text, SERVERS, 5),
+    "work": lambda text: resource_answers.work(
         _resource(text),
         text,
         SERVERS,
@@ -71,13 +71,13 @@ MAKERS: dict[str, Callable[[str], str]] = {
         number_of_jobs=1,
         jobs=[_job(text)],
     ),
-    "resource_job": lambda text: answers.resource_job(
+    "resource_job": lambda text: resource_answers.resource_job(
         _resource(text), text, SERVERS, _job(text), session_id=5, files=_files(text)
     ),
-    "lock": lambda text: answers.lock(_resource(text), text, SERVERS, LOCK, session_id=5),
-    "unlock": lambda text: answers.lock(_resource(text), text, SERVERS, LOCK, session_id=5, unlock_time=12),
-    "submitted": lambda text: answers.submitted(text, SERVERS, text, [text], _job(text), _files(text)),
-    "job_list": lambda text: answers.job_list(
+    "lock": lambda text: resource_answers.lock(_resource(text), text, SERVERS, LOCK, session_id=5),
+    "unlock": lambda text: resource_answers.lock(_resource(text), text, SERVERS, LOCK, session_id=5, unlock_time=12),
+    "submitted": lambda text: user_answers.submitted(text, SERVERS, text, [text], _job(text), _files(text)),
+    "job_list": lambda text: user_answers.job_list(
         text,
         SERVERS,
         text,
@@ -89,10 +89,10 @@ MAKERS: dict[str, Callable[[str], str]] = {
         number_of_jobs=1,
         jobs=[_job(text)],
     ),
-    "job_detail": lambda text: answers.job_detail(text, SERVERS, text, [text], _job(text), _files(text)),
-    "job_deleted": lambda text: answers.job_deleted(text, SERVERS, text, [text], _job(text)),
-    "server_list": lambda text: answers.server_list(text, SERVERS, text, [text]),
-    "resource_list": lambda text: answers.resource_list(text, SERVERS, text, [text], [_resource(text)]),
+    "job_detail": lambda text: user_answers.job_detail(text, SERVERS, text, [text], _job(text), _files(text)),
+    "job_deleted": lambda text: user_answers.job_deleted(text, SERVERS, text, [text], _job(text)),
+    "server_list": lambda text: user_answers.server_list(text, SERVERS, text, [text]),
+    "resource_list": lambda text: user_answers.resource_list(text, SERVERS, text, [text], [_resource(text)]),
 }
 
 

@@ -1,0 +1,123 @@
+"""Answers to resources, element by element in the order that deployed clients rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lgi.model import Job, Lock, RepositoryFile, Resource
+from lgi.wire.answers import (
+    Servers,
+    access_elements,
+    job_content,
+    numbered,
+    owners_element,
+    server_pair,
+    slave_elements,
+    targets_element,
+)
+from lgi.wire.binhex import encode_binhex
+from lgi.wire.dialect import element, raw_element
+
+
+def _resource_head(resource: Resource, project: str, servers: Servers) -> tuple[str, ...]:
+    return (
+        element("resource", resource.resource_name),
+        element("resource_url", resource.url),
+        raw_element("resource_capabilities", resource.resource_capabilities),
+        element("project", project),
+        *server_pair(servers),
+    )
+
+
+def _offered_job(job: Job) -> str:
+    return " ".join(
+        (
+            element("job_id", job.job_id),
+            element("state_time_stamp", job.state_time_stamp),
+            targets_element(job),
+            owners_element(job),
+            *access_elements(job),
+        )
+    )
+
+
+def session(resource: Resource, project: str, servers: Servers, session_id: int) -> str:
+    """Signup and signoff."""
+    parts = (*_resource_head(resource, project, servers), *slave_elements(servers), element("session_id", session_id))
+    return " " + " ".join(parts)
+
+
+def work(
+    resource: Resource,
+    project: str,
+    servers: Servers,
+    *,
+    session_id: int,
+    application: str,
+    owners: str,
+    start: int,
+    limit: int,
+    number_of_jobs: int,
+    jobs: Sequence[Job],
+) -> str:
+    """Request_work, with jobs or as a count."""
+    parts = (
+        element("start", start),
+        element("limit", limit),
+        element("owners", owners),
+        *_resource_head(resource, project, servers),
+        element("session_id", session_id),
+        element("application", application),
+        element("number_of_jobs", number_of_jobs),
+        *numbered("job", map(_offered_job, jobs)),
+    )
+    return " ".join(parts)
+
+
+def resource_job(
+    resource: Resource,
+    project: str,
+    servers: Servers,
+    job: Job,
+    *,
+    session_id: int | None = None,
+    files: Sequence[RepositoryFile] | None = None,
+) -> str:
+    """The calls of a resource that answer with one job."""
+    parts = list(_resource_head(resource, project, servers))
+    if session_id is not None:
+        parts.append(element("session_id", session_id))
+    return " " + " ".join((*parts, raw_element("job", job_content(job, files))))
+
+
+def lock(
+    resource: Resource, project: str, servers: Servers, held: Lock, *, session_id: int, unlock_time: int | None = None
+) -> str:
+    """Lock and unlock."""
+    time = element("lock_time", held.lock_time) if unlock_time is None else element("unlock_time", unlock_time)
+    details = (
+        element("lock_id", held.lock_id),
+        element("job_id", held.job_id),
+        time,
+        element("session_id", held.session_id),
+        element("resource_id", held.resource_id),
+    )
+    parts = (
+        *_resource_head(resource, project, servers),
+        element("session_id", session_id),
+        element("job_id", held.job_id),
+        raw_element("lock", " ".join(details)),
+    )
+    return " " + " ".join(parts)
+
+
+def resource_data(resource: Resource, project: str, servers: Servers, requested: Resource) -> str:
+    """Request_resource_data; the old server closed the inner `resource_url` as `url`."""
+    details = (
+        element("resource_name", requested.resource_name),
+        element("client_certificate", encode_binhex(requested.client_certificate.encode())),
+        element("resource_url", requested.url),
+        element("last_call_time", requested.last_call_time),
+    )
+    parts = (*_resource_head(resource, project, servers), raw_element("requested_resource_data", " ".join(details)))
+    return " " + " ".join(parts)

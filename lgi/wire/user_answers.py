@@ -1,0 +1,144 @@
+"""Answers to users, element by element in the order that deployed clients rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lgi.lists import encode_list
+from lgi.model import Job, RepositoryFile, Resource
+from lgi.wire.answers import (
+    Servers,
+    access_elements,
+    job_content,
+    numbered,
+    owners_element,
+    server_pair,
+    slave_elements,
+    targets_element,
+)
+from lgi.wire.dialect import element, raw_element
+
+
+def _user_head(project: str, servers: Servers, user: str, groups: Sequence[str]) -> tuple[str, ...]:
+    return (
+        element("project", project),
+        *server_pair(servers),
+        element("user", user),
+        element("groups", encode_list(groups)),
+    )
+
+
+def _short_head(project: str, servers: Servers, user: str, groups: Sequence[str]) -> tuple[str, ...]:
+    return (
+        element("user", user),
+        element("groups", encode_list(groups)),
+        element("project", project),
+        *server_pair(servers),
+    )
+
+
+def _listed_job(job: Job) -> str:
+    return " ".join(
+        (
+            element("job_id", job.job_id),
+            element("state", job.state.value),
+            element("state_time_stamp", job.state_time_stamp),
+            targets_element(job),
+            owners_element(job),
+            element("application", job.application),
+            *access_elements(job),
+        )
+    )
+
+
+def submitted(
+    project: str, servers: Servers, user: str, groups: Sequence[str], job: Job, files: Sequence[RepositoryFile]
+) -> str:
+    """A user's submission."""
+    parts = (*_user_head(project, servers, user, groups), raw_element("job", job_content(job, files)))
+    return " " + " ".join(parts)
+
+
+def job_list(
+    project: str,
+    servers: Servers,
+    user: str,
+    groups: Sequence[str],
+    *,
+    state: str,
+    application: str,
+    start: int,
+    limit: int,
+    number_of_jobs: int,
+    jobs: Sequence[Job],
+) -> str:
+    """A user's list or count."""
+    parts = (
+        *_user_head(project, servers, user, groups),
+        element("state", state),
+        element("application", application),
+        element("start", start),
+        element("limit", limit),
+        element("number_of_jobs", number_of_jobs),
+    )
+    return f" {' '.join(parts)}  {' '.join(numbered('job', map(_listed_job, jobs)))}".removesuffix(" ")
+
+
+def job_detail(
+    project: str, servers: Servers, user: str, groups: Sequence[str], job: Job, files: Sequence[RepositoryFile]
+) -> str:
+    """A user's look at one job."""
+    parts = (
+        *_user_head(project, servers, user, groups),
+        element("number_of_jobs", 1),
+        *numbered("job", [job_content(job, files)]),
+    )
+    return " " + " ".join(parts)
+
+
+def job_deleted(project: str, servers: Servers, user: str, groups: Sequence[str], job: Job) -> str:
+    """A user's deletion; the job's state says whether it is gone or being aborted."""
+    content = " ".join(
+        (
+            element("job_id", job.job_id),
+            targets_element(job),
+            element("application", job.application),
+            owners_element(job),
+            *access_elements(job),
+            element("state", job.state.value),
+            element("state_time_stamp", job.state_time_stamp),
+        )
+    )
+    parts = (
+        *_user_head(project, servers, user, groups),
+        element("number_of_jobs", 1),
+        *numbered("job", [content]),
+    )
+    return " " + " ".join(parts)
+
+
+def server_list(project: str, servers: Servers, user: str, groups: Sequence[str]) -> str:
+    """A user's list of project servers."""
+    return " ".join((*_short_head(project, servers, user, groups), *slave_elements(servers)))
+
+
+def resource_list(
+    project: str, servers: Servers, user: str, groups: Sequence[str], resources: Sequence[Resource]
+) -> str:
+    """A user's list of resources."""
+    contents = (
+        " ".join(
+            (
+                element("resource_name", resource.resource_name),
+                raw_element("resource_capabilities", resource.resource_capabilities),
+                element("last_call_time", resource.last_call_time),
+            )
+        )
+        for resource in resources
+    )
+    parts = (
+        *_short_head(project, servers, user, groups),
+        element("number_of_resources", len(resources)),
+        *numbered("resource", contents),
+    )
+    return " ".join(parts)
