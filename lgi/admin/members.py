@@ -19,6 +19,7 @@ from lgi.ca import CertificateAuthority, Issued
 from lgi.config import ConfigError, ServerConfig, load_config
 from lgi.db.mysqltext import Value
 from lgi.durable import write_atomically
+from lgi.lists import decode_list, encode_list
 
 
 @attrs.frozen(kw_only=True)
@@ -46,7 +47,10 @@ class Office:
         target = self.layout.user(name)
         if renew:
             self._require(target)
-            write_credentials(target, self.authority.issue_user(name, groups=groups, projects=projects, days=days))
+            held = groups or self._groups_of(target, name)
+            write_credentials(target, self.authority.issue_user(name, groups=held, projects=projects, days=days))
+            if groups:
+                write_text(target / "groups", encode_list(groups) + "\n")
             return target
         with appearing(target) as draft:
             issued = self.authority.issue_user(name, groups=groups, projects=projects, days=days)
@@ -108,6 +112,14 @@ class Office:
     def _write_server(directory: Path, issued: Issued) -> None:
         write_atomically(directory / "server.key", issued.key_pem, mode=PRIVATE)
         write_text(directory / "server.crt", issued.certificate_pem.decode())
+
+    @staticmethod
+    def _groups_of(target: Path, name: str) -> list[str]:
+        """The groups that a user's directory was made for; a user without any has his own name there."""
+        try:
+            return [group for group in decode_list((target / "groups").read_text("utf-8")) if group != name]
+        except OSError as problem:
+            raise AdminError(f"{target / 'groups'}: {problem.strerror}; say the groups with --groups") from None
 
     @staticmethod
     def _require(target: Path) -> None:

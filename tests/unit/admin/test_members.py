@@ -106,6 +106,13 @@ class UserTests(OfficeCase):
         self.assertEqual(self.mode(home / "privatekey"), 0o600)
         self.assertEqual((home / "defaultapplication").read_text(), "lj_md\n")
 
+    def test_renewing_keeps_the_groups_unless_others_are_given(self) -> None:
+        home = self.user()
+        for groups, held in (([], "theor, chem"), (["physics"], "physics"), ([], "physics")):
+            self.office.issue_user(MARK, groups=groups, projects=[], days=30, renew=True)
+            self.assertIn(f"; {held}; ", common_name(home / "certificate"))
+            self.assertEqual((home / "groups").read_text().strip(), held)
+
     def test_nothing_to_renew(self) -> None:
         self.refused("there is nothing to renew", self.user, renew=True)
 
