@@ -13,6 +13,9 @@ from lgi.db.database import Database, DatabaseURLError, database_url, make_engin
 from lgi.db.upgrade import SchemaError, check_schema
 from lgi.repository.files import Repositories
 
+# No statement of a service takes a fraction of this.
+PATIENCE_SECONDS = 60
+
 
 class ServerOptions(Options):
     """The options of the programs that serve a project: the configuration file, read before anything starts."""
@@ -48,7 +51,7 @@ def open_databases(config: ServerConfig, reactor: Any) -> dict[str, Database]:
     return {
         name: Database(
             reactor,
-            make_engine(database_url(section.database), pool_size=section.threads),
+            make_engine(database_url(section.database), pool_size=section.threads, patience=PATIENCE_SECONDS),
             threads=section.threads,
         )
         for name, section in config.projects.items()

@@ -25,9 +25,9 @@ _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "sqlite": "sqlite",
 }
-# Lock wait and deadlock; the statement was not carried out, and a new transaction may succeed. Numbers are those of
+# Lock wait, deadlock, statement time-out; the statement was not carried out, and a new transaction may succeed. Numbers are those of
 # MySQL and MariaDB, strings those of PostgreSQL.
-_CONTENTION = frozenset({1205, 1213, "40001", "40P01", "55P03"})
+_CONTENTION = frozenset({1205, 1213, "40001", "40P01", "55P03", "57014"})
 # The server went away, or this connection to it: a new one may succeed.
 _LOST = frozenset({2003, 2006, 2013, 1040, 1053, 1077, 1079, 1317, 1927, "57P01", "57P02", "57P03", "53300"})
 ATTEMPTS = 6
@@ -61,8 +61,12 @@ def database_url(text: str) -> URL:
     return url
 
 
-def make_engine(url: URL, *, pool_size: int = 8) -> Engine:
-    """An engine whose transactions are read committed on a server, and serialised writes on SQLite."""
+def make_engine(url: URL, *, pool_size: int = 8, patience: int | None = None) -> Engine:
+    """An engine whose transactions are read committed on a server, and serialised writes on SQLite.
+
+    With `patience` a server that has not answered a statement for so many seconds counts as lost: a service must not
+    wait for ever behind a broken network. Migrations take their time and have none.
+    """
     try:
         if url.get_backend_name() == "sqlite":
             engine = create_engine(url, pool_size=pool_size, connect_args={"timeout": SQLITE_BUSY_SECONDS})
@@ -74,6 +78,10 @@ def make_engine(url: URL, *, pool_size: int = 8) -> Engine:
             url = url.update_query_dict({"charset": "utf8mb4"})
             # Whatever the server's own mode: what does not fit is refused, never cut.
             options["sql_mode"] = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"
+            options["read_timeout"] = options["write_timeout"] = patience
+        elif patience is not None:
+            options["options"] = f"-c statement_timeout={patience * 1000}"
+            options["tcp_user_timeout"] = patience * 1000
         return create_engine(
             url,
             pool_size=pool_size,
