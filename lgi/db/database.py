@@ -25,8 +25,8 @@ _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "sqlite": "sqlite",
 }
-# Lock wait, deadlock, statement time-out; the statement was not carried out, and a new transaction may succeed. Numbers are those of
-# MySQL and MariaDB, strings those of PostgreSQL.
+# Lock wait, deadlock, statement time-out: the statement was not carried out, and a new transaction may succeed.
+# Numbers are those of MySQL and MariaDB, strings those of PostgreSQL.
 _CONTENTION = frozenset({1205, 1213, "40001", "40P01", "55P03", "57014"})
 # The server went away, or this connection to it: a new one may succeed.
 _LOST = frozenset({2003, 2006, 2013, 1040, 1053, 1077, 1079, 1317, 1927, "57P01", "57P02", "57P03", "53300"})
