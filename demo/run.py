@@ -81,6 +81,7 @@ class Services:
             [str(PROGRAMS / command[0]), *command[1:]],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            stderr=(log.parent / f"{name}.err").open("wb"),
             start_new_session=True,
         )
 
@@ -142,7 +143,7 @@ def check_results(home: Path, job: str) -> None:
 
 def show_logs() -> None:
     """The lines of the logs that say what went wrong."""
-    for log in sorted((GRID / "log").glob("*.log")):
+    for log in sorted((GRID / "log").glob("*.[el][ro][rg]")):
         lines = log.read_text(errors="replace").splitlines()
         telling = [line for line in lines if any(word in line for word in ("#warn", "#error", "#critical"))]
         print(f"\n--- {log}", file=sys.stderr)
@@ -225,6 +226,9 @@ def main(arguments: Sequence[str]) -> int:
         if options.keep:
             keep(services, home)
             kept = True
+    except KeyboardInterrupt:
+        print("\nInterrupted: everything is stopped.", file=sys.stderr)
+        return 130
     except (DemoFailed, OSError, subprocess.SubprocessError, ValueError, LookupError) as problem:
         show_logs()
         print(f"\nThe demonstration failed: {problem}", file=sys.stderr)

@@ -45,13 +45,16 @@ def sync(paths: Iterable[Path]) -> None:
             os.close(descriptor)
 
 
-def read_regular(path: Path, most: int = -1) -> bytes:
-    """The first `most` bytes of a regular file, all of them by default.
+def read_regular(path: Path, most: int = -1, *, end: bool = False) -> bytes:
+    """The first `most` bytes of a regular file, with `end` the last ones; all of them by default.
 
     Raises OSError, also for links, pipes and devices: a job may put such things where the daemon looks for a file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(f"{path} is not a regular file")
+        if end and most >= 0:
+            file.seek(max(0, status.st_size - most))
         return file.read(most)

@@ -5,13 +5,35 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
+from twisted.python.usage import Options
 
 _log = Logger()
+_PID_FILE = "twistd.pid"
+
+
+class ProgramOptions(Options):
+    """What the options of all our programs have in common: their place among those of twistd."""
+
+    twistd: ClassVar[Any] = None
+    """twistd's own options in this process, None where it is not twistd that runs."""
+
+    def postOptions(self) -> None:
+        """Give the program a process file of its own, if any: several of ours may be started in one directory."""
+        ProgramOptions.twistd = self.parent
+        if self.parent is not None and self.parent["pidfile"] == _PID_FILE:
+            self.parent["pidfile"] = "" if self.parent["nodaemon"] else f"{self.parent.subCommand}.pid"
+
+
+def refuse(program: str, problem: object) -> NoReturn:
+    """End the program before anything of it has started: the problem on standard error, status 1."""
+    raise SystemExit(f"{program}: {problem}")
 
 
 def cannot_start(program: str, problem: object) -> NoReturn:
@@ -22,6 +44,15 @@ def cannot_start(program: str, problem: object) -> NoReturn:
     """
     lines = str(problem) or type(problem).__name__
     _log.critical("{program} cannot start: {problem}", program=program, problem=lines)
+    twistd = ProgramOptions.twistd
+    if twistd is not None:
+        with suppress(OSError):
+            if twistd["pidfile"]:
+                Path(twistd["pidfile"]).unlink()
+        with suppress(OSError):
+            # In the background: the process that was called from the shell waits for this, and shows its beginning.
+            if twistd.get("statusPipe") is not None:
+                os.write(twistd["statusPipe"], f"1 {lines}".encode()[:100])
     sys.stdout.flush()
     os._exit(1)
 

@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sqlalchemy.exc import DBAPIError
-from twisted.python.usage import Options, UsageError
+from twisted.python.usage import UsageError
 
 from lgi.config import ConfigError, ServerConfig, load_config
 from lgi.db.database import Database, DatabaseURLError, database_url, make_engine
 from lgi.db.upgrade import SchemaError, check_schema
 from lgi.repository.files import Repositories
+from lgi.service import ProgramOptions, refuse
 
 # No statement of a service takes a fraction of this.
 PATIENCE_SECONDS = 60
 
 
-class ServerOptions(Options):
+class ServerOptions(ProgramOptions):
     """The options of the programs that serve a project: the configuration file, read before anything starts."""
 
     optParameters: ClassVar = [
@@ -25,7 +26,8 @@ class ServerOptions(Options):
     ]
 
     def postOptions(self) -> None:
-        """Read the configuration into `self["configuration"]`; raises UsageError with every mistake in it."""
+        """Read the configuration into `self["configuration"]`; ends the program with every mistake in it."""
+        super().postOptions()
         if self["config"] is None:
             raise UsageError("--config FILE is needed: the file that lgi init wrote, DIR/etc/lgi-server.toml")
         try:
@@ -33,7 +35,7 @@ class ServerOptions(Options):
             for section in configuration.projects.values():
                 database_url(section.database)
         except (ConfigError, DatabaseURLError) as problem:
-            raise UsageError(str(problem)) from None
+            refuse(str(self.parent.subCommand) if self.parent else "lgi", problem)
         self["configuration"] = configuration
 
 
@@ -61,6 +63,10 @@ def open_databases(config: ServerConfig, reactor: Any) -> dict[str, Database]:
 def check_databases(databases: dict[str, Database]) -> None:
     """Connect to each database once; raises SchemaError where one is away or has another schema."""
     for name, database in databases.items():
+        url = database.engine.url
+        if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
+            # Connecting would make an empty one.
+            raise SchemaError(f"project {name}: there is no database file {url.database}")
         try:
             with database.engine.connect() as connection:
                 check_schema(connection)

@@ -27,6 +27,7 @@ class Actor(StrEnum):
     RESOURCE = "resource"
     INTERFACE = "interface"
     SCHEDULER = "scheduler"
+    ADMINISTRATOR = "administrator"
 
 
 @unique
@@ -59,6 +60,11 @@ TRANSITIONS: dict[tuple[JobState, JobEvent, Actor], JobState] = {
     (_S.ABORTING, _E.DELETE, _A.INTERFACE): _S.ABORTING,
     (_S.RUNNING, _E.PULSE_LOST, _A.SCHEDULER): _S.QUEUED,
     (_S.ABORTING, _E.PULSE_LOST, _A.SCHEDULER): _S.ABORTED,
+    (_S.RUNNING, _E.RETURN, _A.ADMINISTRATOR): _S.QUEUED,
+    (_S.QUEUED, _E.ABORT, _A.ADMINISTRATOR): _S.ABORTED,
+    (_S.RUNNING, _E.ABORT, _A.ADMINISTRATOR): _S.ABORTING,
+    (_S.FINISHED, _E.DELETE, _A.ADMINISTRATOR): _S.DELETED,
+    (_S.ABORTED, _E.DELETE, _A.ADMINISTRATOR): _S.DELETED,
 }
 
 # What a resource means by the state it posts in resource_update_job.

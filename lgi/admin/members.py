@@ -12,14 +12,16 @@ from sqlalchemy import Connection
 from lgi.admin.changes import administrator, name_of, resource_row
 from lgi.admin.folder import PRIVATE, appearing, write_text
 from lgi.admin.layout import AdminError, Layout
-from lgi.admin.resourcedir import HELLO, write_resource_credentials, write_resource_directory
+from lgi.admin.resourcedir import HELLO, check_examples, write_resource_credentials, write_resource_directory
 from lgi.admin.store import in_transaction, offered, project_database
 from lgi.admin.userdir import write_credentials, write_user_directory
 from lgi.ca import CertificateAuthority, Issued
 from lgi.config import ConfigError, ServerConfig, load_config
 from lgi.db.mysqltext import Value
+from lgi.db.resources import fetch_resource
 from lgi.durable import write_atomically
 from lgi.lists import decode_list, encode_list
+from lgi.model import ServerFlag
 
 
 @attrs.frozen(kw_only=True)
@@ -75,6 +77,8 @@ class Office:
     ) -> Path:
         """A certificate for a resource, its registration and, unless it is renewed, its directory; returns that."""
         projects = self._projects(projects)
+        check_examples(applications)
+        self._require_no_server(name, projects)
         target = self.layout.resource(name)
         if renew:
             self._require(target)
@@ -112,6 +116,14 @@ class Office:
     def _write_server(directory: Path, issued: Issued) -> None:
         write_atomically(directory / "server.key", issued.key_pem, mode=PRIVATE)
         write_text(directory / "server.crt", issued.certificate_pem.decode())
+
+    def _require_no_server(self, name: str, projects: Sequence[str]) -> None:
+        for project in projects:
+            found = in_transaction(
+                project_database(self.config, project), lambda connection: fetch_resource(connection, name)
+            )
+            if found is not None and found.project_server is not ServerFlag.NONE:
+                raise AdminError(f"{name} is a project server of {project}; give the resource another name")
 
     @staticmethod
     def _groups_of(target: Path, name: str) -> list[str]:

@@ -46,6 +46,14 @@ def examples_directory() -> Path:
     raise AdminError("the example applications (etc/applications) are not installed")
 
 
+def check_examples(applications: Sequence[str]) -> None:
+    """Raise AdminError naming those that are no example applications."""
+    unknown = [name for name in applications if name not in EXAMPLES]
+    if unknown:
+        known = ", ".join(EXAMPLES)
+        raise AdminError(f"there is no example application {', '.join(unknown)}; there are: {known}")
+
+
 def write_resource_directory(
     directory: Path,
     issued: Issued,
@@ -56,10 +64,7 @@ def write_resource_directory(
     applications: Sequence[str] = (HELLO,),
 ) -> None:
     """Fill an existing directory; it can be moved to the resource as it is, since its paths are relative."""
-    unknown = [name for name in applications if name not in EXAMPLES]
-    if unknown:
-        known = ", ".join(EXAMPLES)
-        raise AdminError(f"there is no example application {', '.join(unknown)}; there are: {known}")
+    check_examples(applications)
     write_resource_credentials(directory, issued)
     write_text(directory / "ca.crt", authority.decode())
     (directory / "run").mkdir(mode=0o700)

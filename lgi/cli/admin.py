@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lgi.admin.check import check_config
-from lgi.cli import rules
+from lgi.cli import admin_check_db, admin_events, admin_jobs, admin_log, admin_sessions, rules
 from lgi.cli.desk import ROLES, config_file, open_desk, server_options, update_value
 from lgi.cli.options import Options, common_options, pass_options
 from lgi.cli.screen import standard_screen
@@ -22,7 +22,17 @@ def admin() -> None:
     """Manage a project on its server: who may submit what, which resources and servers there are."""
 
 
-for _command in (rules.list_, rules.add, rules.delete):
+for _command in (
+    rules.list_,
+    rules.add,
+    rules.delete,
+    admin_jobs.jobs,
+    admin_sessions.sessions,
+    admin_sessions.locks,
+    admin_events.events,
+    admin_log.log,
+    admin_check_db.check_db,
+):
     admin.add_command(_command)
 
 

@@ -96,9 +96,13 @@ def issue(
             screen.line(f"{name} may use the project with {directory}")
             screen.line(f"Hand it over safely, to be {name}'s ~/.LGI, or use it as it is: lgi --config {directory} …")
         case "resource":
-            screen.line(f"{name} is registered and offers {applications}; its directory is {directory}")
-            screen.line("Start its daemon, here or where you copy the directory to:")
-            screen.line(f"  twistd -n lgi-daemon --config {directory / 'LGI.cfg'}")
+            if renew:
+                screen.line(f"{name} has a new certificate, and the old one is refused from now on")
+                screen.line(f"Copy resource.crt and resource.key of {directory} to it, and restart its daemon")
+            else:
+                screen.line(f"{name} is registered and offers {applications}; its directory is {directory}")
+                screen.line("Start its daemon, here or where you copy the directory to:")
+                screen.line(f"  twistd -n lgi-daemon --config {directory / 'LGI.cfg'}")
         case _:
             screen.line(f"Certificate and key of {name} are in {directory}")
 

@@ -46,6 +46,8 @@ FILES = SCRIPTS | {
 }
 """What a complete directory has, each with its `.hash`."""
 INPUT, OUTPUT, RUN_PID = "LGI_input", "LGI_output", "LGI_job_run_script_pid"
+RUN_LOG = "job_run_script.log"
+PRINTED = 4096  # bytes of it that are told where a run script left no output
 EXIT_STATUS = "LGI_exit_status"  # written by the process around the run script, so not sealed
 RUN_LOCK, STEP_LOCK = "LGI_job.lock", "LGI_step.lock"
 LARGEST_OUTPUT = 65354  # bytes that a server takes in a long field
@@ -159,6 +161,19 @@ class JobDirectory:
         except OSError:
             return b""
         return content[: max(0, most - len(notice))] + notice.encode() if len(notice) <= most else content[:most]
+
+    def report(self, most: int) -> bytes:
+        """The job's output, or the end of what its run script printed if that failed and left no output."""
+        output = self.output(most)
+        status = self.exit_status()
+        if output or not status:
+            return output
+        try:
+            printed = read_regular(self.path / RUN_LOG, PRINTED, end=True)
+        except OSError:
+            printed = b""
+        notice = f"[LGI: the run script ended with status {status} and left no output; it printed:]\n".encode()
+        return (notice + printed)[:most] if printed else output
 
     def exit_status(self) -> int | None:
         """What the run script ended with; None while it runs, and where its end was never seen."""

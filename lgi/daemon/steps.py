@@ -202,7 +202,7 @@ class Steps:
                     job_id,
                     state=state,
                     job_specifics=self._specifics(job) if state is JobState.FINISHED else None,
-                    output=self._directory.output(min(self._record.max_output_size, LARGEST_OUTPUT)),
+                    output=self._directory.report(min(self._record.max_output_size, LARGEST_OUTPUT)),
                 )
         except ServerRefused as refusal:
             if refusal.number in NOT_OURS:

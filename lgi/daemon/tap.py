@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from twisted.application.service import IService
-from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from lgi.daemon.config import ConfigErrors, read_config
 from lgi.daemon.service import Cycles, DaemonService
+from lgi.service import ProgramOptions, refuse
 
 
 def _seconds(option: str) -> Callable[[str], float]:
@@ -27,7 +27,7 @@ def _seconds(option: str) -> Callable[[str], float]:
     return read
 
 
-class Options(UsageOptions):
+class Options(ProgramOptions):
     """Options of the resource daemon."""
 
     synopsis = "twistd [twistd options] lgi-daemon --config FILE"
@@ -58,12 +58,13 @@ class Options(UsageOptions):
 
     def postOptions(self) -> None:
         """Read the configuration, so that mistakes are told before anything starts."""
+        super().postOptions()
         if self["config"] is None:
             raise UsageError("--config FILE is needed: the resource's LGI.cfg")
         try:
             self["configuration"] = read_config(Path(self["config"]))
         except ConfigErrors as mistakes:
-            raise UsageError(str(mistakes)) from None
+            refuse("lgi-daemon", mistakes)
 
 
 def makeService(options: Options) -> IService:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, insert, or_, select
 
 from lgi.db.schema import job_log
 from lgi.model import LogEntry
+
+GAP_SECONDS = 60
+"""How long a number that is missing may still come: no transaction of ours lives longer after it has drawn one."""
 
 
 def record(
@@ -25,7 +31,83 @@ def record(
     )
 
 
+def record_changes(
+    connection: Connection, changes: Sequence[tuple[int, str]], *, to_state: str, actor: str, detail: str, now: int
+) -> None:
+    """Add an entry for each of `changes`, (job_id, from_state), in one statement; there is at least one."""
+    values = {"time": now, "to_state": to_state, "actor": actor, "detail": detail}
+    connection.execute(
+        insert(job_log).values([{"job_id": job_id, "from_state": state, **values} for job_id, state in changes])
+    )
+
+
 def entries_of_job(connection: Connection, job_id: int) -> list[LogEntry]:
     """All entries of one job, oldest first."""
     rows = connection.execute(select(job_log).where(job_log.c.job_id == job_id).order_by(job_log.c.number))
-    return [LogEntry(**row._mapping) for row in rows]
+    return [_entry(row) for row in rows]
+
+
+def _entry(row: Row[Any]) -> LogEntry:
+    return LogEntry(**row._mapping)
+
+
+class LogReader:
+    """Reads the record from after the number `since` on: each entry exactly once, those of one job in their order.
+
+    Numbers are drawn before transactions commit, so that a lower number may appear after a higher one, and never
+    appears if its transaction is rolled back. The reader therefore remembers the gaps it has passed and asks for them
+    again with what is new, until they fill or are older than GAP_SECONDS: then nobody can be alive who could fill
+    them. Others are not kept waiting meanwhile, since what has happened to one job cannot come out of order: a change
+    of a job waits for the one before it to commit, and each look is one statement, that sees both or neither.
+    On SQLite writers take turns, and there are no gaps.
+
+    With `job_id` it reads the entries of that job only, which for the same reason leave no gaps to wait for.
+    """
+
+    def __init__(self, *, since: int = 0, job_id: int | None = None) -> None:
+        self._seen = since
+        self._job_id = job_id
+        # First and last missing number, and when that was noticed.
+        self._gaps: list[tuple[int, int, float]] = []
+
+    @property
+    def settled(self) -> int:
+        """Who starts again from this number misses nothing, and may see again what is higher."""
+        return self._gaps[0][0] - 1 if self._gaps else self._seen
+
+    def read(self, connection: Connection, now: float, limit: int = 1000) -> list[LogEntry]:
+        """The next entries, at most `limit`, none if there is nothing new; `now` in seconds never goes back."""
+        # Asked for once more when their time is up, and forgotten only after that.
+        expired = [gap for gap in self._gaps if gap[2] <= now - GAP_SECONDS]
+        statement = select(job_log).where(self._wanted()).order_by(job_log.c.number).limit(limit)
+        entries = [_entry(row) for row in connection.execute(statement)]
+        numbers = [entry.number for entry in entries]
+        if len(numbers) < limit:
+            self._gaps = [gap for gap in self._gaps if gap not in expired]
+        self._fill([number for number in numbers if number <= self._seen])
+        for number in numbers:
+            if number > self._seen:
+                if self._job_id is None and number > self._seen + 1:
+                    self._gaps.append((self._seen + 1, number - 1, now))
+                self._seen = number
+        return entries
+
+    def _wanted(self) -> ColumnElement[bool]:
+        if self._job_id is not None:
+            return and_(job_log.c.job_id == self._job_id, job_log.c.number > self._seen)
+        missing = [job_log.c.number.between(first, last) for first, last, _since in self._gaps]
+        return or_(job_log.c.number > self._seen, *missing)
+
+    def _fill(self, numbers: Sequence[int]) -> None:
+        """Take numbers that have come out of the gaps."""
+        for number in numbers:
+            self._gaps = [
+                part
+                for first, last, since in self._gaps
+                for part in (
+                    [(first, number - 1, since), (number + 1, last, since)]
+                    if first <= number <= last
+                    else [(first, last, since)]
+                )
+                if part[0] <= part[1]
+            ]

@@ -41,8 +41,8 @@ class StartTests(GridCase):
         other.write_text(moved.replace("server.key", "scheduler.key"))
         self.refused("lgi-server", other, "cannot start", "scheduler.key")
         other.write_text(moved.replace("db/LGI.sqlite", "db/empty.sqlite"))
-        self.refused("lgi-server", other, "cannot start", "no LGI schema", "lgi init")
-        self.refused("lgi-scheduler", other, "cannot start", "no LGI schema")
+        self.refused("lgi-server", other, "cannot start", "no database file", "empty.sqlite")
+        self.refused("lgi-scheduler", other, "cannot start", "no database file")
         other.write_text(moved.replace("sqlite:", "oracle:"))
         self.refused("lgi-server", other, "oracle")
 

@@ -211,10 +211,10 @@ class SetupTests(ConfigCase):
 
     def test_every_mistake_is_a_usage_error(self) -> None:
         self.assertIn("--config FILE", str(self.assertRaises(UsageError, self.options)))
-        error = self.assertRaises(UsageError, self.options, "--config", str(self.folder / "none.toml"))
+        error = self.assertRaises(SystemExit, self.options, "--config", str(self.folder / "none.toml"))
         self.assertIn("No such file", str(error))
         self.file.write_text(GOOD.replace("mariadb://", "oracle://"))
-        error = self.assertRaises(UsageError, self.options, "--config", str(self.file))
+        error = self.assertRaises(SystemExit, self.options, "--config", str(self.file))
         self.assertIn("'oracle'", str(error))
         self.assertNotIn("S3cret", str(error))
 
@@ -229,6 +229,10 @@ class SetupTests(ConfigCase):
     def test_databases_are_checked_by_project(self) -> None:
         databases = self._databases("sqlite:///project.sqlite")
         error = self.assertRaises(SchemaError, check_databases, databases)
+        self.assertIn("project LGI: there is no database file ", str(error))
+        self.assertFalse((self.folder / "etc" / "project.sqlite").exists())
+        databases["LGI"].engine.connect().close()
+        error = self.assertRaises(SchemaError, check_databases, databases)
         self.assertIn("project LGI: the database has no LGI schema", str(error))
         with databases["LGI"].engine.begin() as connection:
             upgrade_schema(connection)
@@ -236,10 +240,11 @@ class SetupTests(ConfigCase):
         self.assertTrue((self.folder / "etc" / "project.sqlite").exists())
 
     def test_database_that_is_away_is_named(self) -> None:
-        for url in ("sqlite:///no/such/folder/x.sqlite", "mariadb://lgi:S3cret@127.0.0.1:1/lgi"):
-            error = self.assertRaises(SchemaError, check_databases, self._databases(url))
-            self.assertIn("the database of project LGI cannot be reached: ", str(error))
-            self.assertNotIn("S3cret", str(error))
+        error = self.assertRaises(
+            SchemaError, check_databases, self._databases("mariadb://lgi:S3cret@127.0.0.1:1/lgi")
+        )
+        self.assertIn("the database of project LGI cannot be reached: ", str(error))
+        self.assertNotIn("S3cret", str(error))
 
     def test_repositories_are_where_the_configuration_says(self) -> None:
         self.file.write_text(GOOD)

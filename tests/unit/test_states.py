@@ -39,6 +39,11 @@ running delete interface aborting
 aborting delete interface aborting
 running pulse_lost scheduler queued
 aborting pulse_lost scheduler aborted
+running return administrator queued
+queued abort administrator aborted
+running abort administrator aborting
+finished delete administrator deleted
+aborted delete administrator deleted
 """
 
 

@@ -116,6 +116,9 @@ class UserTests(OfficeCase):
     def test_nothing_to_renew(self) -> None:
         self.refused("there is nothing to renew", self.user, renew=True)
 
+    def test_a_server_is_no_resource(self) -> None:
+        self.refused("is a project server of LGI", self.resource, self.office.config.repository.location)
+
     def test_unknown_project(self) -> None:
         self.refused("there is no project other here; there are: LGI", self.user, projects=("LGI", "other"))
 

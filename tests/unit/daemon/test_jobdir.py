@@ -85,6 +85,22 @@ class ContentTests(JobDirectoryTestCase):
         self.assertEqual(directory.output(3), b"xxx")
         self.assertEqual(directory.output(0), b"")
 
+    def test_report_of_a_run_that_failed_without_output(self) -> None:
+        directory = self.complete()
+        printed = directory.path / "job_run_script.log"
+        printed.write_bytes(b"early " * 2000 + b"No module named nosuchmodule\n")
+        self.assertEqual(directory.report(9000), b"")
+        (directory.path / EXIT_STATUS).write_text("0\n")
+        self.assertEqual(directory.report(9000), b"")
+        (directory.path / EXIT_STATUS).write_text("1\n")
+        report = directory.report(9000)
+        self.assertTrue(report.startswith(b"[LGI: the run script ended with status 1"), report[:80])
+        self.assertTrue(report.endswith(b"No module named nosuchmodule\n"))
+        self.assertLess(len(report), 4300)
+        self.assertEqual(len(directory.report(50)), 50)
+        (directory.path / OUTPUT).write_bytes(b"its own words")
+        self.assertEqual(directory.report(9000), b"its own words")
+
     def test_output_that_is_a_link(self) -> None:
         directory = self.complete()
         (directory.path / OUTPUT).symlink_to("/etc/passwd")

@@ -49,7 +49,7 @@ class OptionsTests(SynchronousTestCase):
 
     def test_every_mistake_of_the_configuration_is_told(self) -> None:
         self.file.write_text(self.file.read_text().replace("> 4 <", "> x <").replace("resource.key", "none.key"))
-        error = str(self.assertRaises(UsageError, self.parsed, "--config", str(self.file)))
+        error = str(self.assertRaises(SystemExit, self.parsed, "--config", str(self.file)))
         self.assertIn("job_limit", error)
         self.assertIn("none.key", error)
 

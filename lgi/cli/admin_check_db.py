@@ -1,0 +1,82 @@
+"""`lgi admin check-db`: whether a project's tables and files agree with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import attrs
+import click
+
+from lgi.admin.layout import AdminError
+from lgi.admin.snapshots import Look, snapshots
+from lgi.admin.store import project_database
+from lgi.cli.complaint import Complaint
+from lgi.cli.desk import Desk, open_desk, server_options
+from lgi.cli.options import Options, common_options, pass_options
+from lgi.db.consistency import INDEX_TABLES, Problem, check_jobs, next_last, repair
+from lgi.db.jobs import fetch_repository
+from lgi.repository.files import Repositories
+from lgi.repository.names import NameRefused
+from lgi.setup import repositories_of
+
+BATCH = 500
+
+
+@click.command("check-db")
+@click.option("--repair", "repairing", is_flag=True, help=f"Make wrong rows of {' and '.join(INDEX_TABLES)} anew.")
+@server_options
+@common_options
+@pass_options
+def check_db(options: Options, repairing: bool) -> None:
+    """Check that a project's tables and files agree; exits 1 if anything is wrong, and not repaired.
+
+    The project's services may run meanwhile.
+    """
+    desk = open_desk(options)
+    found: list[tuple[Problem, bool]] = []
+    try:
+        with snapshots(project_database(desk.config, desk.project)) as look:
+            for problem in _problems(look, repositories_of(desk.config)):
+                repaired = repairing and problem.table in INDEX_TABLES
+                if repaired:
+                    _repair(desk, problem)
+                found.append((problem, repaired))
+                done = "; repaired" if repaired else ""
+                desk.screen.note(f"job {problem.job_id}: {problem.table}: {problem.text}{done}")
+    except AdminError as problem:
+        raise Complaint(str(problem)) from None
+    left = sum(not repaired for _problem, repaired in found)
+    problems = [attrs.asdict(problem) | {"repaired": repaired} for problem, repaired in found]
+    desk.screen.result({"project": desk.project, "problems": problems, "left": left})
+    if left:
+        click.get_current_context().exit(1)
+    how = f"was made so: {len(found)} repaired" if found else "is in order"
+    desk.screen.line(f"The database of project {desk.project} {how}")
+
+
+def _repair(desk: Desk, problem: Problem) -> None:
+    desk.run(lambda connection: repair(connection, problem.job_id, problem.table))
+
+
+def _problems(look: Look, repositories: Repositories) -> Iterator[Problem]:
+    last = 0
+    while True:
+        first = last + 1
+        last, more = look(partial(next_last, after=last, batch=BATCH))
+        if not more:
+            return
+        problems, names = look(partial(check_jobs, first=first, last=last))
+        yield from problems
+        for job_id, name in names.items():
+            # A job may have been deleted since, with its files.
+            if not _is_there(repositories, name) and look(partial(fetch_repository, job_id=job_id)):
+                text = f"there is no directory of the repository {name}"
+                yield Problem(job_id=job_id, table="job_repositories", text=text)
+
+
+def _is_there(repositories: Repositories, name: str) -> bool:
+    try:
+        return repositories.path(name).is_dir()
+    except NameRefused:
+        return False
