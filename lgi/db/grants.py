@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Table, delete, insert, select
+from sqlalchemy import Connection, Select, Table, delete, insert, literal, select, union_all
 
 from lgi.access import Grants
 from lgi.db.schema import groups_allowed, groups_denied, users_allowed, users_denied
@@ -13,44 +14,43 @@ from lgi.model import Denial, Grant
 
 
 def fetch_grants(connection: Connection, users: Sequence[str], groups: Sequence[str], application: str) -> Grants:
-    """The rows that may concern these users and groups for `application`."""
+    """The rows that may concern these users and groups for `application`, in one statement."""
     applications = [application, ANY]
 
-    def allowed(table: Table, names: Sequence[str]) -> tuple[Grant, ...]:
-        name_column, application_column, limit_column = table.c
-        rows = connection.execute(
-            select(name_column, application_column, limit_column).where(
-                name_column.in_([*names, ANY]), application_column.in_(applications)
-            )
+    def concerning(table: Table, names: Sequence[str]) -> Select[Any]:
+        name, of = table.c[0], table.c[1]
+        limit = table.c.job_limit if "job_limit" in table.c else literal(0)
+        return select(literal(table.name).label("kind"), name, of, limit).where(
+            name.in_([*names, ANY]), of.in_(applications)
         )
-        return tuple(Grant(name=row[0], application=row[1], job_limit=row[2]) for row in rows)
 
-    def denied(table: Table, names: Sequence[str]) -> tuple[Denial, ...]:
-        name_column, application_column = table.c
-        rows = connection.execute(
-            select(name_column, application_column).where(
-                name_column.in_([*names, ANY]), application_column.in_(applications)
-            )
-        )
-        return tuple(Denial(name=row[0], application=row[1]) for row in rows)
+    tables = ((users_allowed, users), (groups_allowed, groups), (users_denied, users), (groups_denied, groups))
+    rows = connection.execute(union_all(*(concerning(table, names) for table, names in tables))).all()
+
+    def allowed(table: Table) -> tuple[Grant, ...]:
+        return tuple(Grant(name=row[1], application=row[2], job_limit=row[3]) for row in rows if row[0] == table.name)
+
+    def denied(table: Table) -> tuple[Denial, ...]:
+        return tuple(Denial(name=row[1], application=row[2]) for row in rows if row[0] == table.name)
 
     return Grants(
-        users_allowed=allowed(users_allowed, users),
-        groups_allowed=allowed(groups_allowed, groups),
-        users_denied=denied(users_denied, users),
-        groups_denied=denied(groups_denied, groups),
+        users_allowed=allowed(users_allowed),
+        groups_allowed=allowed(groups_allowed),
+        users_denied=denied(users_denied),
+        groups_denied=denied(groups_denied),
     )
 
 
-def hold_grant(connection: Connection, grant: Grant, *, of_group: bool) -> None:
-    """Let others who submit under this row wait until the transaction ends, so that jobs can be counted and added."""
-    table = groups_allowed if of_group else users_allowed
-    name_column, application_column, _limit = table.c
-    connection.execute(
-        select(name_column)
-        .where(name_column == grant.name, application_column == grant.application)
-        .with_for_update()
+def hold_grant(connection: Connection, grant: Grant, *, of_group: bool) -> Grant | None:
+    """The row as it is now, None if it is gone.
+
+    Others who submit under it wait until the transaction ends, so that jobs can be counted and added.
+    """
+    name, application, limit = (groups_allowed if of_group else users_allowed).c
+    job_limit = connection.scalar(
+        select(limit).where(name == grant.name, application == grant.application).with_for_update()
     )
+    return None if job_limit is None else Grant(name=grant.name, application=grant.application, job_limit=job_limit)
 
 
 def allow_user(connection: Connection, grant: Grant) -> None:

@@ -16,12 +16,12 @@ from lgi.states import JobState
 OWNER, READER, WRITER = "o", "r", "w"
 
 _BLOBS = ("input", "output")
-_PLAIN = [column for column in job_queue.c if column.name not in _BLOBS]
+PLAIN = [column for column in job_queue.c if column.name not in _BLOBS]
 
 
 def job_of_row(row: Row[Any]) -> Job:
-    """A row of `job_queue` as a value."""
-    values = dict(row._mapping)
+    """A row with the columns of `job_queue`, maybe without input and output and maybe with others, as a value."""
+    values = {column.name: row._mapping[column] for column in job_queue.c if column in row._mapping}
     for name in ("owners", "read_access", "write_access", "target_resources"):
         values[name] = decode_list(values[name])
     return Job(**values | {"state": JobState(values["state"])})
@@ -92,7 +92,7 @@ def withdraw(connection: Connection, job_ids: Sequence[int]) -> None:
 
 def fetch_job(connection: Connection, job_id: int, *, blobs: bool = False, for_update: bool = False) -> Job | None:
     """One job, or None; `blobs` adds input and output, `for_update` keeps others from changing it until the end."""
-    statement = select(*(job_queue.c if blobs else _PLAIN)).where(job_queue.c.job_id == job_id)
+    statement = select(*(job_queue.c if blobs else PLAIN)).where(job_queue.c.job_id == job_id)
     if for_update:
         statement = statement.with_for_update()
     row = connection.execute(statement).one_or_none()
@@ -182,7 +182,7 @@ def list_readable(
         .subquery()
     )
     rows = connection.execute(
-        select(*_PLAIN).join(page, page.c.job_id == job_queue.c.job_id).order_by(job_queue.c.job_id)
+        select(*PLAIN).join(page, page.c.job_id == job_queue.c.job_id).order_by(job_queue.c.job_id)
     )
     return [job_of_row(row) for row in rows]
 
@@ -211,7 +211,7 @@ def without_pulse(connection: Connection, before: int, limit: int) -> list[Job]:
     They stay as they are until the transaction ends. Those that another transaction is changing are passed over.
     """
     rows = connection.execute(
-        select(*_PLAIN)
+        select(*PLAIN)
         .where(
             job_queue.c.state.in_([JobState.RUNNING.value, JobState.ABORTING.value]),
             job_queue.c.daemon_pulse < before,

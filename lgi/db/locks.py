@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, false, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, false, func, insert, select, union_all, update
 
 from lgi.access import matches, owner_wanted
-from lgi.db.jobs import OWNER, job_of_row, offer, withdraw
+from lgi.db.jobs import OWNER, PLAIN, job_of_row, offer, withdraw
 from lgi.db.schema import job_access, job_offers, job_queue, running_locks
 from lgi.errors import ErrorNumber, LGIError
 from lgi.lists import ANY, decode_list
@@ -132,41 +132,48 @@ def claim_offers(
     start: int,
     limit: int,
     now: int,
+    idle: bool = False,
 ) -> list[Job]:
     """Lock up to `limit` jobs on offer to a resource, first come first, and return them in that order.
 
-    `owners` is the posted filter: names to take work of, and names with a leading `!` to take none of. Rows that
-    another transaction is about to take are passed over, not waited for.
+    `owners` is the posted filter: names to take work of, and names with a leading `!` to take none of. With `idle` a
+    session that holds locks gets none. Rows that another transaction is about to take are passed over, not waited
+    for. Four statements whatever the number of jobs.
     """
+    conditions = _of_owners(owners)
+    if idle:
+        conditions.append(~exists().where(running_locks.c.session_id == session_id))
     # One range of the key for each target; a job is offered under `any` or under names, never both.
-    offers = [
-        (row.priority, row.job_id)
-        for target in (ANY, resource_name)
-        for row in connection.execute(
-            select(job_offers.c.priority, job_offers.c.job_id)
-            .where(job_offers.c.application == application, job_offers.c.target == target, *_of_owners(owners))
-            .order_by(job_offers.c.priority, job_offers.c.job_id)
-            .limit(start + limit)
-            .with_for_update(skip_locked=True)
-        )
-    ]
-    wanted = [job_id for _priority, job_id in sorted(offers)[start : start + limit]]
-    if not wanted:
-        return []
-    columns = [column for column in job_queue.c if column.name not in ("input", "output")]
-    rows = connection.execute(
-        select(*columns)
-        .where(
-            job_queue.c.job_id.in_(wanted),
-            job_queue.c.lock_state == 0,
-            job_queue.c.state == JobState.QUEUED.value,
-        )
+    ranges = [
+        select(job_offers.c.priority, job_offers.c.job_id)
+        .where(job_offers.c.application == application, job_offers.c.target == target, *conditions)
+        .order_by(job_offers.c.priority, job_offers.c.job_id)
+        .limit(start + limit)
         .with_for_update(skip_locked=True)
-    ).all()
-    jobs = {job.job_id: job for job in map(job_of_row, rows) if job.targets(resource_name)}
+        .subquery()
+        for target in (ANY, resource_name)
+    ]
+    # Found once, before the jobs: PostgreSQL might run a plain subquery again for every job, and take more each time.
+    both = union_all(*(select(offered) for offered in ranges))
+    offers = both.cte("offers") if connection.dialect.name == "postgresql" else both.subquery("offers")
+    rows = connection.execute(
+        select(*PLAIN)
+        .select_from(offers.join(job_queue, job_queue.c.job_id == offers.c.job_id))
+        .where(job_queue.c.lock_state == 0, job_queue.c.state == JobState.QUEUED.value)
+        .order_by(offers.c.priority, offers.c.job_id)
+        .offset(start)
+        .limit(limit)
+        # Offers first, then each job by its number: short tables are otherwise read, and locked, from end to end.
+        .prefix_with("STRAIGHT_JOIN", dialect="mysql")
+        .prefix_with("STRAIGHT_JOIN", dialect="mariadb")
+        .with_hint(job_queue, "FORCE INDEX (PRIMARY)", "mysql")
+        .with_hint(job_queue, "FORCE INDEX (PRIMARY)", "mariadb")
+        .with_for_update(skip_locked=True, of=job_queue if connection.dialect.name == "postgresql" else None)
+    )
+    jobs = [job for job in map(job_of_row, rows) if job.targets(resource_name)]
     if not jobs:
         return []
-    taken = list(jobs)
+    taken = [job.job_id for job in jobs]
     connection.execute(update(job_queue).where(job_queue.c.job_id.in_(taken)).values(lock_state=1))
     connection.execute(
         insert(running_locks).values(
@@ -177,4 +184,4 @@ def claim_offers(
         )
     )
     withdraw(connection, taken)
-    return [jobs[job_id] for job_id in wanted if job_id in jobs]
+    return jobs

@@ -7,15 +7,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from lgi.db.schema import active_resources, resource_applications
+from lgi.db.jobs import PLAIN, job_of_row
+from lgi.db.schema import active_resources, job_queue, resource_applications
 from lgi.lists import ANY
-from lgi.model import Resource, ServerFlag
+from lgi.model import Job, Resource, ServerFlag
 from lgi.wire.capabilities import check_capabilities
 from lgi.wire.dialect import parse_fragment
 
 
-def _resource(row: Row[Any]) -> Resource:
-    values = dict(row._mapping)
+def resource_of_row(row: Row[Any]) -> Resource:
+    """A row with the columns of `active_resources`, and maybe others, as a value."""
+    values = {column.name: row._mapping[column] for column in active_resources.c}
     certificate = bytes(values["client_certificate"]).decode("ascii", "replace")
     return Resource(
         **values | {"client_certificate": certificate, "project_server": ServerFlag(values["project_server"])}
@@ -25,7 +27,23 @@ def _resource(row: Row[Any]) -> Resource:
 def fetch_resource(connection: Connection, name: str) -> Resource | None:
     """A resource by its name, or None."""
     row = connection.execute(select(active_resources).where(active_resources.c.resource_name == name)).one_or_none()
-    return None if row is None else _resource(row)
+    return None if row is None else resource_of_row(row)
+
+
+def fetch_resource_and_job(connection: Connection, name: str, job_id: int) -> tuple[Resource | None, Job | None]:
+    """A resource by its name and a job without input and output, each None where there is none, in one statement.
+
+    Without the resource the job is not looked for.
+    """
+    row = connection.execute(
+        select(*active_resources.c, *PLAIN)
+        .select_from(active_resources.outerjoin(job_queue, job_queue.c.job_id == job_id))
+        .where(active_resources.c.resource_name == name)
+    ).one_or_none()
+    if row is None:
+        return None, None
+    job = None if row._mapping[job_queue.c.job_id] is None else job_of_row(row)
+    return resource_of_row(row), job
 
 
 def list_resources(connection: Connection) -> list[Resource]:
@@ -35,7 +53,7 @@ def list_resources(connection: Connection) -> list[Resource]:
         .where(active_resources.c.project_server == ServerFlag.NONE.value)
         .order_by(active_resources.c.resource_id)
     )
-    return [_resource(row) for row in rows]
+    return [resource_of_row(row) for row in rows]
 
 
 def list_servers(connection: Connection) -> list[Resource]:
@@ -45,7 +63,7 @@ def list_servers(connection: Connection) -> list[Resource]:
         .where(active_resources.c.project_server != ServerFlag.NONE.value)
         .order_by(active_resources.c.resource_id)
     )
-    return [_resource(row) for row in rows]
+    return [resource_of_row(row) for row in rows]
 
 
 def list_names(connection: Connection) -> list[str]:

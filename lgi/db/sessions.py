@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, insert, select, update
+from typing import Any, cast
+
+import attrs
+from sqlalchemy import Connection, Row, delete, exists, insert, select, update
 
 from lgi.db.locks import locked_by_session, unlock_jobs
-from lgi.db.schema import running_sessions
+from lgi.db.resources import resource_of_row
+from lgi.db.schema import active_resources, running_locks, running_sessions
 from lgi.errors import ErrorNumber, LGIError
+from lgi.model import Resource
 
 SESSION_SECONDS = 30 * 60
+STAMP_SECONDS = 10
 
 
 def start_session(connection: Connection, resource_id: int, now: int) -> int:
@@ -21,18 +27,62 @@ def start_session(connection: Connection, resource_id: int, now: int) -> int:
 
 
 def require_session(connection: Connection, session_id: int, resource_id: int, now: int) -> None:
-    """Check that the session runs and is the resource's, and keep it alive; raises LGIError(SESSION_ENDED)."""
-    result = connection.execute(
-        update(running_sessions)
-        .where(
-            running_sessions.c.session_id == session_id,
-            running_sessions.c.resource_id == resource_id,
-            running_sessions.c.session_time_stamp > now - SESSION_SECONDS,
-        )
-        .values(session_time_stamp=now)
+    """Check that the session runs and is the resource's, and keep it alive; raises LGIError(SESSION_ENDED).
+
+    Other calls of the session, and its end, wait until the transaction ends. The time is written at most every
+    STAMP_SECONDS, so a session may end that much sooner than SESSION_SECONDS after its last call.
+    """
+    stamp = connection.scalar(
+        select(running_sessions.c.session_time_stamp)
+        .where(running_sessions.c.session_id == session_id, running_sessions.c.resource_id == resource_id)
+        .with_for_update()
     )
-    if result.rowcount != 1:
+    if stamp is None:
         raise LGIError(ErrorNumber.SESSION_ENDED)
+    keep_alive(connection, session_id, stamp, now)
+
+
+def keep_alive(connection: Connection, session_id: int, stamp: int, now: int) -> bool:
+    """Let a session that is held and was last stamped at `stamp` go on; whether that had to be written.
+
+    Raises LGIError(SESSION_ENDED). The bound is that of `require_session`.
+    """
+    if stamp <= now - SESSION_SECONDS:
+        raise LGIError(ErrorNumber.SESSION_ENDED)
+    if now - stamp < STAMP_SECONDS:
+        return False
+    connection.execute(
+        update(running_sessions).where(running_sessions.c.session_id == session_id).values(session_time_stamp=now)
+    )
+    return True
+
+
+@attrs.frozen(kw_only=True)
+class HeldSession:
+    """A session in whose name a transaction works, and the resource whose it is."""
+
+    resource: Resource
+    stamp: int
+    has_locks: bool
+
+
+def hold_session(connection: Connection, session_id: int, resource_name: str) -> HeldSession | None:
+    """A session of a resource, in one statement, or None; it may have ended by time, see `keep_alive`.
+
+    Other calls of the session wait until the transaction ends. `has_locks` may be too old by the time of such a wait.
+    """
+    has_locks = exists().where(running_locks.c.session_id == session_id).label("has_locks")
+    row = connection.execute(
+        select(*active_resources.c, running_sessions.c.session_time_stamp, has_locks)
+        .join(running_sessions, running_sessions.c.resource_id == active_resources.c.resource_id)
+        .where(active_resources.c.resource_name == resource_name, running_sessions.c.session_id == session_id)
+        .with_for_update(of=running_sessions if connection.dialect.name == "postgresql" else None)
+    ).one_or_none()
+    if row is None:
+        return None
+    return HeldSession(
+        resource=resource_of_row(cast(Row[Any], row)), stamp=row.session_time_stamp, has_locks=bool(row.has_locks)
+    )
 
 
 def end_session(connection: Connection, session_id: int) -> list[int]:

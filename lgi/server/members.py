@@ -12,16 +12,29 @@ from lgi.httpd.router import Call
 from lgi.model import Resource, ServerFlag
 
 # A call is noted at most this often: it tells people who is alive, nobody counts by it.
-TOUCH_SECONDS = 5
+TOUCH_SECONDS = 10
 
 
 def registered_resource(connection: Connection, caller: Caller, now: int) -> Resource:
-    """The resource whose certificate this is; raises LGIError when unknown or when it registered another one."""
-    resource = fetch_resource(connection, caller.identity.name)
+    """The resource whose certificate this is; raises LGIError when unknown or when it registered another one.
+
+    That it called is written at most every TOUCH_SECONDS: `last_call_time` may be that much too old.
+    """
+    resource = known_resource(caller, fetch_resource(connection, caller.identity.name))
+    return note_call(connection, resource, now)
+
+
+def known_resource(caller: Caller, resource: Resource | None) -> Resource:
+    """The resource that was found under the caller's name, if he is it; raises LGIError as `registered_resource`."""
     if resource is None:
         raise LGIError(ErrorNumber.RESOURCE_UNKNOWN, caller.identity.name)
     if _normal(resource.client_certificate) != _normal(caller.certificate):
         raise LGIError(ErrorNumber.CERTIFICATE_REFUSED, f"{caller.identity.name} is registered with another one")
+    return resource
+
+
+def note_call(connection: Connection, resource: Resource, now: int) -> Resource:
+    """Write that a resource calls, at most every TOUCH_SECONDS."""
     if now - resource.last_call_time >= TOUCH_SECONDS:
         touch(connection, resource, now)
         resource = attrs.evolve(resource, last_call_time=now)

@@ -8,7 +8,7 @@ import attrs
 from sqlalchemy import Connection
 from twisted.internet.threads import deferToThread
 
-from lgi.access import denied_groups, leaves_room, permits
+from lgi.access import Grants, denied_groups, leaves_room, permits
 from lgi.db.events import SCHEDULE_CYCLE, schedule
 from lgi.db.grants import fetch_grants, hold_grant
 from lgi.db.jobs import count_owned, insert_job
@@ -62,19 +62,16 @@ def _known_targets(connection: Connection, posted: Submission) -> tuple[str, ...
 
 
 def _owners(
-    connection: Connection, user: str, groups: Sequence[str], application: str, *, hold: bool
+    connection: Connection, user: str, groups: Sequence[str], application: str, grants: Grants
 ) -> tuple[str, ...]:
-    """The owners of a job that `user` submits with these groups, none if he may not.
+    """The owners of a job that `user` submits with these groups, none if he may not or has reached his limit.
 
-    With `hold`, nobody else's submission under the same limit comes between the count and the end of the transaction.
+    Nobody else's submission under the same limit comes between the count and the end of the transaction.
     """
-    grants = fetch_grants(connection, [user], groups, application)
     for permit in permits(user, groups, application, grants):
         if permit.grant.job_limit:
-            if hold:
-                hold_grant(connection, permit.grant, of_group=permit.of_group)
-            counted = count_owned(connection, permit.owner, permit.grant.application)
-            if not leaves_room(permit.grant, *counted):
+            grant = hold_grant(connection, permit.grant, of_group=permit.of_group)
+            if grant is None or not leaves_room(grant, *count_owned(connection, permit.owner, grant.application)):
                 continue
         denied = denied_groups(groups, application, grants)
         return tuple(dict.fromkeys((user, *(group for group in groups if group not in denied))))
@@ -127,17 +124,26 @@ async def _with_repository(
     return result, await deferToThread(repositories.list, name)
 
 
-def _check_user(connection: Connection, user: User, posted: Submission) -> None:
-    _known_targets(connection, posted)
-    if not _owners(connection, user.name, user.groups, posted.application, hold=False):
+def _check_user(connection: Connection, user: User, posted: Submission) -> tuple[tuple[str, ...], Grants]:
+    """The targets, and the grants of which one lets the user submit; only its limit is left to be counted."""
+    targets = _known_targets(connection, posted)
+    grants = fetch_grants(connection, [user.name], user.groups, posted.application)
+    if not permits(user.name, user.groups, posted.application, grants):
         raise LGIError(ErrorNumber.SUBMIT_REFUSED, posted.application)
+    return targets, grants
 
 
 def _submit_of_user(
-    connection: Connection, project: Project, user: User, posted: Submission, repository: str, now: int
+    connection: Connection,
+    project: Project,
+    user: User,
+    posted: Submission,
+    targets: tuple[str, ...],
+    grants: Grants,
+    repository: str,
+    now: int,
 ) -> Job:
-    targets = _known_targets(connection, posted)
-    owners = _owners(connection, user.name, user.groups, posted.application, hold=True)
+    owners = _owners(connection, user.name, user.groups, posted.application, grants)
     if not owners:
         raise LGIError(ErrorNumber.SUBMIT_REFUSED, posted.application)
     job = _new_job(
@@ -166,31 +172,29 @@ async def submit_of_user(
     """Store a user's job and its files; the job is queued when this returns, and survives any crash."""
     posted = checked(posted)
     now = project.now()
-    await project.database.read("check submission", _check_user, user, posted)
+    targets, grants = await project.database.read("check submission", _check_user, user, posted)
 
     async def insert(repository: str) -> Job:
-        return await project.database.run("submit", _submit_of_user, project, user, posted, repository, now)
+        return await project.database.run(
+            "submit", _submit_of_user, project, user, posted, targets, grants, repository, now
+        )
 
     job, files = await _with_repository(project, _user_write_access(user, posted), uploads, insert)
     assert isinstance(job, Job)
     return job, files
 
 
-def _allowed_owners(
-    connection: Connection, owners: Sequence[str], application: str, *, hold: bool
-) -> tuple[str, ...]:
-    allowed = tuple(owner for owner in owners if _owners(connection, owner, [owner], application, hold=hold))
-    if not allowed:
-        raise LGIError(ErrorNumber.NO_OWNER_MAY_SUBMIT, application)
-    return allowed
-
-
 def _check_resource(
     connection: Connection, caller: Caller, session_id: int, owners: Sequence[str], posted: Submission, now: int
-) -> tuple[str, ...]:
+) -> tuple[tuple[str, ...], Grants, tuple[str, ...]]:
+    """The targets, the grants, and those owners whom the grants let submit; only their limits are left."""
     resource_in_session(connection, caller, session_id, now)
-    _known_targets(connection, posted)
-    return _allowed_owners(connection, owners, posted.application, hold=False)
+    targets = _known_targets(connection, posted)
+    grants = fetch_grants(connection, owners, owners, posted.application)
+    allowed = tuple(owner for owner in owners if permits(owner, [owner], posted.application, grants))
+    if not allowed:
+        raise LGIError(ErrorNumber.NO_OWNER_MAY_SUBMIT, posted.application)
+    return targets, grants, allowed
 
 
 def _submit_of_resource(
@@ -201,12 +205,15 @@ def _submit_of_resource(
     state: JobState,
     owners: tuple[str, ...],
     posted: Submission,
+    targets: tuple[str, ...],
+    grants: Grants,
     repository: str,
     now: int,
 ) -> tuple[Resource, Job]:
     resource = resource_in_session(connection, caller, session_id, now)
-    targets = _known_targets(connection, posted)
-    allowed = _allowed_owners(connection, owners, posted.application, hold=True)
+    allowed = tuple(owner for owner in owners if _owners(connection, owner, [owner], posted.application, grants))
+    if not allowed:
+        raise LGIError(ErrorNumber.NO_OWNER_MAY_SUBMIT, posted.application)
     job = _new_job(
         project,
         posted,
@@ -240,11 +247,24 @@ async def submit_of_resource(
         raise LGIError(ErrorNumber.STATE_MISSING, f"a job is not submitted as {state}")
     posted = checked(posted)
     now = project.now()
-    owners = await project.database.run("check submission", _check_resource, caller, session_id, owners, posted, now)
+    targets, grants, owners = await project.database.run(
+        "check submission", _check_resource, caller, session_id, owners, posted, now
+    )
 
     async def insert(repository: str) -> tuple[Resource, Job]:
         return await project.database.run(
-            "submit", _submit_of_resource, project, caller, session_id, state, owners, posted, repository, now
+            "submit",
+            _submit_of_resource,
+            project,
+            caller,
+            session_id,
+            state,
+            owners,
+            posted,
+            targets,
+            grants,
+            repository,
+            now,
         )
 
     write_access = tuple(dict.fromkeys((ADMIN, *owners, *posted.write_access)))

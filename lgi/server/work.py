@@ -14,11 +14,13 @@ from lgi.db.events import SCHEDULE_CYCLE, schedule
 from lgi.db.jobs import fetch_job, fetch_repository, pulse, update_job
 from lgi.db.locks import claim_offers, count_offers, fetch_lock, session_holds_locks
 from lgi.db.log import record
+from lgi.db.resources import fetch_resource_and_job
+from lgi.db.sessions import hold_session, keep_alive
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.peer import Caller
 from lgi.lists import ANY, encode_list
 from lgi.model import Job, Resource
-from lgi.server.members import registered_resource
+from lgi.server.members import known_resource, note_call, registered_resource
 from lgi.server.project import Project
 from lgi.server.sessions import resource_in_session
 from lgi.states import TERMINAL, JobState, TransitionRefused, posted_state
@@ -43,9 +45,35 @@ class WorkRequest:
 def _request_work(
     connection: Connection, caller: Caller, wanted: WorkRequest, now: int
 ) -> tuple[Resource, int, list[Job]]:
-    resource = resource_in_session(connection, caller, wanted.session_id, now)
-    if session_holds_locks(connection, wanted.session_id):
+    held = hold_session(connection, wanted.session_id, caller.identity.name)
+    if held is None:
+        registered_resource(connection, caller, now)
+        raise LGIError(ErrorNumber.SESSION_ENDED)
+    resource = known_resource(caller, held.resource)
+    stamped = keep_alive(connection, wanted.session_id, held.stamp, now)
+    if held.has_locks:
         raise LGIError(ErrorNumber.SESSION_HOLDS_LOCKS)
+    jobs: list[Job] = []
+    if wanted.limit and wanted.start < PAGES * wanted.limit:
+        jobs = claim_offers(
+            connection,
+            application=wanted.application,
+            resource_name=resource.resource_name,
+            resource_id=resource.resource_id,
+            session_id=wanted.session_id,
+            owners=wanted.owners,
+            start=wanted.start,
+            limit=wanted.limit,
+            now=now,
+            idle=True,
+        )
+    if not jobs and session_holds_locks(connection, wanted.session_id):
+        # It has got them while this call waited for another one of the same session.
+        raise LGIError(ErrorNumber.SESSION_HOLDS_LOCKS)
+    if not jobs or not stamped:
+        # A call with work writes enough; its resource will be heard of when it takes the work on.
+        resource = note_call(connection, resource, now)
+    number = len(jobs)
     if wanted.limit == 0:
         number = count_offers(
             connection,
@@ -53,21 +81,7 @@ def _request_work(
             resource_name=resource.resource_name,
             owners=wanted.owners,
         )
-        return resource, number, []
-    if wanted.start >= PAGES * wanted.limit:
-        return resource, 0, []
-    jobs = claim_offers(
-        connection,
-        application=wanted.application,
-        resource_name=resource.resource_name,
-        resource_id=resource.resource_id,
-        session_id=wanted.session_id,
-        owners=wanted.owners,
-        start=wanted.start,
-        limit=wanted.limit,
-        now=now,
-    )
-    return resource, len(jobs), jobs
+    return resource, number, jobs
 
 
 async def request_work(project: Project, caller: Caller, wanted: WorkRequest) -> tuple[Resource, int, list[Job]]:
@@ -184,8 +198,8 @@ async def update(
 
 
 def _state(connection: Connection, caller: Caller, job_id: int, now: int) -> tuple[Resource, Job]:
-    resource = registered_resource(connection, caller, now)
-    job = fetch_job(connection, job_id)
+    found, job = fetch_resource_and_job(connection, caller.identity.name, job_id)
+    resource = note_call(connection, known_resource(caller, found), now)
     if job is None:
         raise LGIError(ErrorNumber.JOB_UNKNOWN)
     if not job.targets(resource.resource_name):

@@ -1,0 +1,144 @@
+"""How many statements the calls make that a busy server answers all day, and that none reads a table from end to end.
+
+BEGIN and COMMIT do not count. The calls come when time stamps are due to be written, which is the worst case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from sqlalchemy import event
+from twisted.internet.defer import Deferred
+
+from lgi.db.grants import allow_user
+from lgi.db.jobs import update_job
+from lgi.errors import ErrorNumber, LGIError
+from lgi.model import Grant
+from lgi.server import jobs, sessions, submit, work
+from lgi.server.members import User
+from lgi.states import JobState
+from tests.contract.case import APPLICATION, RESOURCE
+from tests.contract.load import MARKS, LoadCase, caller, fill
+
+JOBS = 2_000
+MARK = User(name="mark", groups=("theor",))
+POSTED = submit.Submission(application=APPLICATION, target_resources=("any",))
+LATER = 60  # seconds after which every time stamp is due
+
+Statement = tuple[str, Any]
+
+
+class StatementsContract(LoadCase):
+    """The counts, with as many jobs as `load` adds."""
+
+    number = JOBS
+
+    def load(self) -> None:
+        """Fill the queue; the resource has jobs of its own among them."""
+        self.register()
+        self.run_in(allow_user, Grant(name="any", application="any", job_limit=0))
+        self.run_in(fill, self.number, (RESOURCE,))
+        self.server = self.project()
+
+    @contextmanager
+    def listening(self) -> Iterator[list[Statement]]:
+        """Collect the statements of the project's database."""
+        found: list[Statement] = []
+
+        def listen(*happened: Any) -> None:
+            if not happened[2].startswith("BEGIN"):
+                found.append((happened[2], happened[3]))
+
+        engine = self.server.database.engine
+        event.listen(engine, "before_cursor_execute", listen)
+        try:
+            yield found
+        finally:
+            event.remove(engine, "before_cursor_execute", listen)
+
+    async def statements(self, at_most: int, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Make a call when all time stamps are due, and check how many statements it makes; returns its result."""
+        self.time += LATER
+        with self.listening() as found:
+            result = await Deferred.fromCoroutine(call())
+        self.assertTrue(found)
+        self.assertLessEqual(len(found), at_most, "\n".join(statement for statement, _values in found))
+        self.check(found)
+        return result
+
+    def check(self, found: list[Statement]) -> None:
+        """Look closer at the statements of a call."""
+
+    async def session(self) -> int:
+        _resource, session_id = await sessions.sign_up(self.server, caller(RESOURCE), None)
+        return session_id
+
+    def wanted(self, session_id: int, **changes: Any) -> work.WorkRequest:
+        values: dict[str, Any] = {"application": APPLICATION, "owners": (), "start": 0, "limit": 32}
+        return work.WorkRequest(session_id=session_id, **values | changes)
+
+    async def test_request_work(self) -> None:
+        self.load()
+        for changes, number in (
+            ({"limit": 1}, 1),
+            ({"limit": 32}, 32),
+            ({"limit": 256, "start": 8}, 256),
+            ({"owners": ("mark", "!piet")}, 32),
+            ({"owners": ("nobody",)}, 0),
+            ({"application": "unheard_of"}, 0),
+        ):
+            wanted = self.wanted(await self.session(), **changes)
+            _resource, _number, found = await self.statements(
+                6, partial(work.request_work, self.server, caller(RESOURCE), wanted)
+            )
+            self.assertEqual(len(found), number, changes)
+
+    async def test_count_of_work_and_refusal(self) -> None:
+        self.load()
+        session_id = await self.session()
+        counting = self.wanted(session_id, limit=0)
+        _resource, number, _jobs = await self.statements(
+            6, lambda: work.request_work(self.server, caller(RESOURCE), counting)
+        )
+        self.assertEqual(number, self.number)
+        await work.request_work(self.server, caller(RESOURCE), self.wanted(session_id))
+        with self.assertRaises(LGIError) as refused:
+            await work.request_work(self.server, caller(RESOURCE), self.wanted(session_id))
+        self.assertEqual(refused.exception.number, ErrorNumber.SESSION_HOLDS_LOCKS)
+
+    async def test_job_state_of_a_resource(self) -> None:
+        self.load()
+        job = self.fetch(9)
+        self.assertTrue(self.run_in(update_job, job, {"state": "running"}))
+        _resource, found = await self.statements(3, lambda: work.state(self.server, caller(RESOURCE), 9))
+        self.assertEqual(found.state, JobState.RUNNING)
+        self.assertEqual(self.fetch(9).daemon_pulse, self.time)
+
+    async def test_job_state_of_a_user(self) -> None:
+        self.load()
+        for limit, expected in ((64, (64, 64)), (0, (self.number // MARKS, 0))):
+            query = jobs.JobQuery(state="queued", application=APPLICATION, start=5 if limit else 0, limit=limit)
+            number, found = await self.statements(3, partial(jobs.list_jobs, self.server, MARK, query))
+            self.assertEqual((number, len(found)), expected)
+        # The job's repository is bulk as well, and has no directory: only the lookup is of interest here.
+        _job, repository = await self.statements(
+            3, lambda: self.server.database.read("look", jobs._look, MARK, MARKS)
+        )
+        self.assertEqual(repository, f"JOB_bulk{MARKS}")
+
+    async def test_submission_of_a_user(self) -> None:
+        self.load()
+        job, _files = await self.statements(8, lambda: submit.submit_of_user(self.server, MARK, POSTED, []))
+        self.assertEqual(self.fetch(job.job_id).owners, ("mark", "theor"))
+
+    async def test_submission_of_a_user_with_a_limit(self) -> None:
+        self.load()
+        for limit in (self.number // MARKS + 1, -self.number // MARKS - 2):
+            self.run_in(allow_user, Grant(name="mark", application=APPLICATION, job_limit=limit))
+            await self.statements(10, lambda: submit.submit_of_user(self.server, MARK, POSTED, []))
+            with self.assertRaises(LGIError) as refused:
+                await submit.submit_of_user(self.server, MARK, POSTED, [])
+            self.assertEqual(refused.exception.number, ErrorNumber.SUBMIT_REFUSED)
