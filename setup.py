@@ -46,7 +46,10 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     packages=find_packages(include=["lgi", "lgi.*"]) + find_namespace_packages(include=["twisted.plugins"]),
-    package_data={"lgi": ["py.typed"], "lgi.db": ["migrations/*.py", "migrations/*.mako", "migrations/versions/*.py"]},
+    package_data={
+        "lgi": ["py.typed"],
+        "lgi.db": ["migrations/*.py", "migrations/*.mako", "migrations/versions/*.py"],
+    },
     install_requires=INSTALL,
     extras_require={"test": TEST, "postgresql": POSTGRESQL},
     data_files=[
