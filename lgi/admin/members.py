@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import attrs
+from cryptography import x509
 from sqlalchemy import Connection
 
 from lgi.admin.changes import administrator, name_of, resource_row
@@ -22,6 +24,8 @@ from lgi.db.resources import fetch_resource
 from lgi.durable import write_atomically
 from lgi.lists import decode_list, encode_list
 from lgi.model import ServerFlag
+from lgi.sync import own_name
+from lgi.tls import TLSFileError
 
 
 @attrs.frozen(kw_only=True)
@@ -100,8 +104,14 @@ class Office:
         return target
 
     def issue_server(self, name: str, *, projects: Sequence[str], days: int, renew: bool) -> Path:
-        """Certificate and key of another server of the project; returns their directory."""
+        """Certificate and key of another server of the project; returns their directory.
+
+        Renewing those of this server itself, by its host name, renews the scheduler's too, in their places.
+        """
         projects = self._projects(projects)
+        if renew and name == urlsplit(self.config.server.url).hostname:
+            self._renew_own(name, days)
+            return self.config.server.certificate.parent
         target = self.layout.issued_server(name)
         if renew:
             self._require(target)
@@ -111,6 +121,36 @@ class Office:
             self._write_server(draft, self.authority.issue_server(name, hosts=[name], days=days))
             write_text(draft / "ca.crt", self.authority.certificate_pem.decode())
         return target
+
+    def _renew_own(self, host: str, days: int) -> None:
+        section, scheduler = self.config.server, self.config.scheduler
+        try:
+            old = x509.load_pem_x509_certificate(section.certificate.read_bytes())
+            name = own_name(self.config)
+        except (OSError, ValueError, TLSFileError) as problem:
+            raise AdminError(f"what is to be renewed cannot be read: {problem}") from None
+        alternatives = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        issued = self.authority.issue_resource(name, projects=list(self.config.projects), days=days)
+        for project in self.config.projects:
+            in_transaction(project_database(self.config, project), partial(self._record_own, issued, project))
+        write_atomically(scheduler.private_key, issued.key_pem, mode=PRIVATE)
+        write_text(scheduler.certificate, issued.certificate_pem.decode())
+        fresh = self.authority.issue_server(host, hosts=[str(entry.value) for entry in alternatives], days=days)
+        write_atomically(section.private_key, fresh.key_pem, mode=PRIVATE)
+        write_text(section.certificate, fresh.certificate_pem.decode())
+
+    def _record_own(self, issued: Issued, project: str, connection: Connection) -> None:
+        found = fetch_resource(connection, issued.name)
+        if found is None:
+            raise AdminError(f"{issued.name} is not registered in project {project}")
+        row = resource_row(
+            name=issued.name,
+            certificate=issued.certificate_pem,
+            project=project,
+            url=found.url,
+            flag=found.project_server,
+        )
+        self._record(row, connection)
 
     @staticmethod
     def _write_server(directory: Path, issued: Issued) -> None:

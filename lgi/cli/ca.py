@@ -105,6 +105,8 @@ def issue(
                 screen.line(f"  twistd -n lgi-daemon --config {directory / 'LGI.cfg'}")
         case _:
             screen.line(f"Certificate and key of {name} are in {directory}")
+            if renew:
+                screen.line("Restart its services to use them")
 
 
 @ca.command("list")

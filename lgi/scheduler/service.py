@@ -114,6 +114,8 @@ class ProjectScheduler:
 class SchedulerService(MultiService):
     """The scheduler of all projects of a server."""
 
+    _log = Logger()
+
     def __init__(self, reactor: Any, config: ServerConfig) -> None:
         super().__init__()
         self._reactor = reactor
@@ -144,6 +146,7 @@ class SchedulerService(MultiService):
             self._updates.append(updates)
             scheduler = ProjectScheduler(self._reactor, name, database, section, resources, updates.take)
             Periodic(self._reactor, f"scheduler of project {name}", scheduler.work).setServiceParent(self)
+            self._log.info("works the events of project {project}", project=name)
         super().startService()
 
     async def _stop(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from unittest import mock
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -16,7 +17,7 @@ from lgi.ca import AuthorityError
 from lgi.config import load_config
 from lgi.daemon.config import read_config
 from lgi.db.resources import fetch_resource, offering
-from lgi.model import Resource
+from lgi.model import Resource, ServerFlag
 from tests.unit.admin.case import AdminCase
 from tests.unit.admin.test_project import certificate, common_name
 
@@ -115,6 +116,26 @@ class UserTests(OfficeCase):
 
     def test_nothing_to_renew(self) -> None:
         self.refused("there is nothing to renew", self.user, renew=True)
+
+    def test_the_servers_own_certificates_are_renewed_in_their_places(self) -> None:
+        config, host = self.office.config, urlsplit(self.office.config.server.url).hostname
+        assert host is not None
+        files = (config.server.certificate, config.scheduler.certificate)
+        old = [certificate(file) for file in files]
+        key = config.scheduler.private_key.read_bytes()
+        self.office.issue_server(host, projects=[], days=900, renew=True)
+        new = [certificate(file) for file in files]
+        for before, after in zip(old, new, strict=True):
+            self.assertEqual(after.subject, before.subject)
+            self.assertGreater(after.not_valid_after_utc, before.not_valid_after_utc)
+        names = [cert.extensions.get_extension_for_class(x509.SubjectAlternativeName) for cert in (old[0], new[0])]
+        self.assertEqual(names[0], names[1])
+        self.assertNotEqual(config.scheduler.private_key.read_bytes(), key)
+        self.assertEqual(self.mode(config.scheduler.private_key), 0o600)
+        registered = self.registered(config.repository.location)
+        assert registered is not None
+        self.assertIn(files[1].read_text().strip(), registered.client_certificate)
+        self.assertEqual(registered.project_server, ServerFlag.MASTER)
 
     def test_a_server_is_no_resource(self) -> None:
         self.refused("is a project server of LGI", self.resource, self.office.config.repository.location)
