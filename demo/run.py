@@ -155,7 +155,7 @@ def show_logs() -> None:
 
 
 def stop_earlier() -> None:
-    """Stop what an earlier demonstration left running, if it is still that."""
+    """Stop what an earlier demonstration left running, if it is still that, and say so."""
     if not PIDS.exists():
         return
     for pid in map(int, PIDS.read_text().split()):
@@ -165,6 +165,7 @@ def stop_earlier() -> None:
                 while Path(f"/proc/{pid}").exists():
                     time.sleep(0.1)
     PIDS.unlink()
+    print("Stopped the grid that an earlier demonstration had left running.", flush=True)
 
 
 def demonstrate(services: Services) -> Path:
