@@ -21,12 +21,14 @@ def matches(names: Iterable[str], access: Sequence[str]) -> bool:
 
 @attrs.frozen(kw_only=True)
 class Grants:
-    """The rows of the four grant tables that may concern one submission."""
+    """What decides a submission: the rows of the grant tables that may concern it, and who could take the job."""
 
     users_allowed: tuple[Grant, ...] = ()
     groups_allowed: tuple[Grant, ...] = ()
     users_denied: tuple[Denial, ...] = ()
     groups_denied: tuple[Denial, ...] = ()
+    offered_by: frozenset[str] = frozenset()
+    """The resources that offer the application."""
 
 
 @attrs.frozen(kw_only=True)

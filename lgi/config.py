@@ -37,7 +37,10 @@ def _at_least(minimum: int, maximum: int = 1 << 62) -> Any:
 
 @attrs.frozen(kw_only=True)
 class ServerSection:
-    """`[server]`: where the server listens, and what it is called from outside."""
+    """`[server]`: where the server listens, and what it is called from outside.
+
+    In `run_directory` the programs of this server meet, see `lgi.bell`.
+    """
 
     url: str = attrs.field(validator=_https_url)
     port: int = attrs.field(validator=_at_least(0, 65535))
@@ -47,6 +50,7 @@ class ServerSection:
     ca_certificate: Path
     revoked: Path
     ca_certificate_url: str
+    run_directory: Path = Path("../run")
     idle_timeout: int = attrs.field(default=120, validator=_at_least(5))
 
 
@@ -62,12 +66,16 @@ class RepositorySection:
 
 @attrs.frozen(kw_only=True)
 class SchedulerSection:
-    """`[scheduler]`: its certificate for other servers, and its times in seconds."""
+    """`[scheduler]`: its certificate for other servers, and its times in seconds.
+
+    The record of a deleted job is kept for `record_days`, that of one that is there for as long as it is.
+    """
 
     certificate: Path
     private_key: Path
     interval: int = attrs.field(default=60, validator=_at_least(1))
     pulse_timeout: int = attrs.field(default=3600, validator=_at_least(10))
+    record_days: int = attrs.field(default=400, validator=_at_least(1))
 
 
 @attrs.frozen(kw_only=True)
@@ -128,6 +136,8 @@ class _Reader:
             where = f"{place}.{field.name}" if place else field.name
             if field.name in table:
                 values[field.name] = self._value(field, table[field.name], where)
+            elif isinstance(field.default, Path):
+                values[field.name] = self._base / field.default
             elif field.default is attrs.NOTHING:
                 self._wrong(where, f"{field.name} is missing")
         unknown = sorted(set(table) - {field.name for field in attrs.fields(kind)})

@@ -40,6 +40,7 @@ class Job:
     priority: int = 0
     input: bytes | None = None
     output: bytes | None = None
+    repository: str = ""
 
     def targets(self, resource_name: str) -> bool:
         """Whether the resource may take or see this job."""
@@ -128,3 +129,25 @@ class LogEntry:
     to_state: str
     actor: str
     detail: str
+
+
+@attrs.frozen(kw_only=True)
+class Changes:
+    """What a transaction has changed that somebody may wait for."""
+
+    jobs: frozenset[int] = frozenset()
+    """Jobs that are in another state, or not locked any more."""
+    offers: frozenset[tuple[str, str]] = frozenset()
+    """What is new to take: (application, target resource or `any`)."""
+    agenda: bool = False
+    """The scheduler's agenda has an event more."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything."""
+        return bool(self.jobs or self.offers or self.agenda)
+
+    def __or__(self, other: Changes) -> Changes:
+        """Both."""
+        return Changes(
+            jobs=self.jobs | other.jobs, offers=self.offers | other.offers, agenda=self.agenda or other.agenda
+        )

@@ -14,6 +14,8 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 from twisted.python.usage import Options
 
+from lgi.errors import LGIError
+
 _log = Logger()
 _PID_FILE = "twistd.pid"
 
@@ -60,15 +62,25 @@ def cannot_start(program: str, problem: object) -> NoReturn:
 class Periodic(Service):
     """Calls `work` again and again, `work()` saying in how many seconds; `wake()` calls it now.
 
-    An exception in `work` is logged and the next call is made after `retry` seconds. Stopping waits for work under
-    way.
+    Between the end of a call and the next one there are at least `pause` seconds. An exception in `work` is logged
+    and the next call is made after `retry` seconds. Stopping waits for work under way.
     """
 
-    def __init__(self, reactor: Any, name: str, work: Callable[[], Awaitable[float]], *, retry: float = 10.0) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        name: str,
+        work: Callable[[], Awaitable[float]],
+        *,
+        retry: float = 10.0,
+        pause: float = 0.0,
+    ) -> None:
         self._reactor = reactor
         self._name = name
         self._work = work
         self._retry = retry
+        self._pause = pause
+        self._ended: float | None = None
         self._timer: Any = None
         self._again = False
         self._under_way: Deferred[None] | None = None
@@ -94,6 +106,10 @@ class Periodic(Service):
             return
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+        left = 0.0 if self._ended is None else self._ended + self._pause - self._reactor.seconds()
+        if left > 0:
+            self._timer = self._reactor.callLater(left, self.wake)
+            return
         done: Deferred[None] = Deferred()
         self._under_way = done
         ensureDeferred(self._turn(done))
@@ -101,12 +117,19 @@ class Periodic(Service):
     async def _turn(self, done: Deferred[None]) -> None:
         try:
             pause = await self._work()
+        except LGIError as problem:
+            # Expected, such as a database that is away.
+            _log.warn(
+                "{name} is tried again in {retry} s: {problem}", name=self._name, retry=self._retry, problem=problem
+            )
+            pause = self._retry
         except Exception:
             _log.failure("{name} failed and is tried again in {retry} s", name=self._name, retry=self._retry)
             pause = self._retry
         self._under_way = None
+        self._ended = self._reactor.seconds()
         if self.running:
             if self._again:
                 self._again, pause = False, 0
-            self._timer = self._reactor.callLater(pause, self.wake)
+            self._timer = self._reactor.callLater(max(pause, self._pause), self.wake)
         done.callback(None)

@@ -15,7 +15,7 @@ from lgi.admin.changes import administrator, name_of, resource_row
 from lgi.admin.folder import PRIVATE, appearing, write_text
 from lgi.admin.layout import AdminError, Layout
 from lgi.admin.resourcedir import HELLO, check_examples, write_resource_credentials, write_resource_directory
-from lgi.admin.store import in_transaction, offered, project_database
+from lgi.admin.store import offered, on_project, project_database
 from lgi.admin.userdir import write_credentials, write_user_directory
 from lgi.ca import CertificateAuthority, Issued
 from lgi.config import ConfigError, ServerConfig, load_config
@@ -132,7 +132,7 @@ class Office:
         alternatives = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         issued = self.authority.issue_resource(name, projects=list(self.config.projects), days=days)
         for project in self.config.projects:
-            in_transaction(project_database(self.config, project), partial(self._record_own, issued, project))
+            on_project(self.config, project, partial(self._record_own, issued, project))
         write_atomically(scheduler.private_key, issued.key_pem, mode=PRIVATE)
         write_text(scheduler.certificate, issued.certificate_pem.decode())
         fresh = self.authority.issue_server(host, hosts=[str(entry.value) for entry in alternatives], days=days)
@@ -159,9 +159,7 @@ class Office:
 
     def _require_no_server(self, name: str, projects: Sequence[str]) -> None:
         for project in projects:
-            found = in_transaction(
-                project_database(self.config, project), lambda connection: fetch_resource(connection, name)
-            )
+            found = on_project(self.config, project, lambda connection: fetch_resource(connection, name))
             if found is not None and found.project_server is not ServerFlag.NONE:
                 raise AdminError(f"{name} is a project server of {project}; give the resource another name")
 
@@ -187,10 +185,7 @@ class Office:
                 url=issued.name,
                 capabilities=offered(applications) if applications else None,
             )
-            in_transaction(
-                project_database(self.config, project),
-                partial(self._record, row),
-            )
+            on_project(self.config, project, partial(self._record, row))
 
     def _record(self, row: dict[str, Value], connection: Connection) -> None:
         administrator(connection, name_of(self.config)).register(row)

@@ -16,7 +16,7 @@ from lgi.db.locks import fetch_lock, unlock_jobs
 from lgi.db.log import record, record_changes
 from lgi.db.oversight import offers_application, session_runs
 from lgi.db.resources import fetch_resource
-from lgi.db.schema import job_access, job_queue, job_repositories
+from lgi.db.schema import job_access, job_queue
 from lgi.db.sessions import end_session
 from lgi.lists import ANY, encode_list
 from lgi.model import Job, Lock
@@ -106,7 +106,7 @@ def purge(connection: Connection, job_ids: Sequence[int], before: int, now: int)
     """
     over = {state for state in JobState if _may_delete(state)}
     found = connection.execute(
-        select(job_queue.c.job_id, job_queue.c.state)
+        select(job_queue.c.job_id, job_queue.c.state, job_queue.c.repository)
         .where(
             job_queue.c.job_id.in_(job_ids),
             job_queue.c.state.in_([state.value for state in over]),
@@ -119,12 +119,8 @@ def purge(connection: Connection, job_ids: Sequence[int], before: int, now: int)
     if not found:
         return {}
     doomed = [row.job_id for row in found]
-    names = dict.fromkeys(doomed, "")
-    for row in connection.execute(select(job_repositories).where(job_repositories.c.job_id.in_(doomed))):
-        names[row.job_id] = row.name
     connection.execute(delete(job_queue).where(job_queue.c.job_id.in_(doomed)))
     connection.execute(delete(job_access).where(job_access.c.job_id.in_(doomed)))
-    connection.execute(delete(job_repositories).where(job_repositories.c.job_id.in_(doomed)))
     record_changes(
         connection,
         [(row.job_id, row.state) for row in found],
@@ -133,7 +129,7 @@ def purge(connection: Connection, job_ids: Sequence[int], before: int, now: int)
         detail="purged",
         now=now,
     )
-    return names
+    return {row.job_id: row.repository for row in found}
 
 
 def _may_delete(state: JobState) -> bool:

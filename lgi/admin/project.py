@@ -38,6 +38,8 @@ private_key = "../server/server.key"
 ca_certificate = "../ca/ca.crt"
 revoked = "../ca/crl.pem"      # lgi ca revoke writes it, the server looks at every request
 ca_certificate_url = {ca_url}
+# idle_timeout = 120           # seconds that a client may keep silent; a slow one may take so long and 1 s per 1,000 bytes
+# run_directory = "../run"     # where the server and its scheduler wake each other
 
 [repository]
 directory = "../repository"
@@ -50,6 +52,7 @@ certificate = "../server/scheduler.crt"
 private_key = "../server/scheduler.key"
 # interval = 60                # seconds between regular cycles
 # pulse_timeout = 3600         # seconds after which a job that no daemon looks after is queued again
+# record_days = 400            # for so long what happened to a deleted job can be looked up
 
 # [limits]
 # work_default = 32            # jobs that one request for work gets

@@ -10,12 +10,14 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from lgi.admin.layout import AdminError
+from lgi.bell import Bell
 from lgi.config import ConfigError, ServerConfig
+from lgi.db.changes import taken
 from lgi.db.database import DatabaseURLError, database_url, make_engine
 from lgi.db.events import REPOSITORY_RESOURCES, schedule
 from lgi.db.resources import register
 from lgi.db.upgrade import SchemaError, check_schema
-from lgi.model import ServerFlag
+from lgi.model import Changes, ServerFlag
 from lgi.wire.dialect import element
 
 R = TypeVar("R")
@@ -36,6 +38,24 @@ def in_transaction(url: str, function: Callable[[Connection], R], *, checked: bo
         raise AdminError(f"the database cannot be used: {problem.orig}") from None
     except (DatabaseURLError, SchemaError, ConfigError) as problem:
         raise AdminError(str(problem)) from None
+
+
+def on_project(config: ServerConfig, project: str, function: Callable[[Connection], R], *, checked: bool = True) -> R:
+    """Run `function` like `in_transaction` on a project's database; its services learn at once of what it changes."""
+    changes = Changes()
+
+    def noting(connection: Connection) -> R:
+        nonlocal changes
+        result = function(connection)
+        changes = taken(connection)
+        return result
+
+    result = in_transaction(project_database(config, project), noting, checked=checked)
+    if changes:
+        bell = Bell(config.server.run_directory)
+        bell.ring(project, changes)
+        bell.close()
+    return result
 
 
 def project_database(config: ServerConfig, project: str) -> str:

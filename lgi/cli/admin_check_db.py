@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 
 import attrs
 import click
@@ -14,17 +16,25 @@ from lgi.admin.store import project_database
 from lgi.cli.complaint import Complaint
 from lgi.cli.desk import Desk, open_desk, server_options
 from lgi.cli.options import Options, common_options, pass_options
-from lgi.db.consistency import INDEX_TABLES, Problem, check_jobs, next_last, repair
-from lgi.db.jobs import fetch_repository
+from lgi.config import ServerConfig
+from lgi.db.consistency import INDEX_TABLES, Problem, check_jobs, next_last, of_no_job, repair
+from lgi.db.jobs import fetch_job
 from lgi.repository.files import Repositories
 from lgi.repository.names import NameRefused
 from lgi.setup import repositories_of
 
 BATCH = 500
+# A submission under way has files before it has a job. It takes minutes at most once its files are there.
+ORPHAN_SECONDS = 3600
 
 
 @click.command("check-db")
-@click.option("--repair", "repairing", is_flag=True, help=f"Make wrong rows of {' and '.join(INDEX_TABLES)} anew.")
+@click.option(
+    "--repair",
+    "repairing",
+    is_flag=True,
+    help=f"Make wrong rows of {' and '.join(INDEX_TABLES)} anew, and remove repositories without a job.",
+)
 @server_options
 @common_options
 @pass_options
@@ -34,24 +44,41 @@ def check_db(options: Options, repairing: bool) -> None:
     The project's services may run meanwhile.
     """
     desk = open_desk(options)
+    repositories = repositories_of(desk.config)
     found: list[tuple[Problem, bool]] = []
+    orphans: list[str] = []
     try:
         with snapshots(project_database(desk.config, desk.project)) as look:
-            for problem in _problems(look, repositories_of(desk.config)):
+            for problem in _problems(look, repositories):
                 repaired = repairing and problem.table in INDEX_TABLES
                 if repaired:
                     _repair(desk, problem)
                 found.append((problem, repaired))
                 done = "; repaired" if repaired else ""
                 desk.screen.note(f"job {problem.job_id}: {problem.table}: {problem.text}{done}")
+        for name in _orphans(desk.config, repositories):
+            if repairing:
+                repositories.remove(name)
+            orphans.append(name)
+            done = "; removed" if repairing else ""
+            desk.screen.note(f"repository {repositories.path(name)}: no job has it{done}")
     except AdminError as problem:
         raise Complaint(str(problem)) from None
-    left = sum(not repaired for _problem, repaired in found)
-    problems = [attrs.asdict(problem) | {"repaired": repaired} for problem, repaired in found]
-    desk.screen.result({"project": desk.project, "problems": problems, "left": left})
+    except OSError as problem:
+        raise Complaint(f"{problem.filename}: {problem.strerror}") from None
+    number = len(found) + len(orphans)
+    left = sum(not repaired for _problem, repaired in found) + (0 if repairing else len(orphans))
+    desk.screen.result(
+        {
+            "project": desk.project,
+            "problems": [attrs.asdict(problem) | {"repaired": repaired} for problem, repaired in found],
+            "orphans": [{"repository": name, "repaired": repairing} for name in orphans],
+            "left": left,
+        }
+    )
     if left:
         click.get_current_context().exit(1)
-    how = f"was made so: {len(found)} repaired" if found else "is in order"
+    how = f"was made so: {number} repaired" if number else "is in order"
     desk.screen.line(f"The database of project {desk.project} {how}")
 
 
@@ -70,9 +97,19 @@ def _problems(look: Look, repositories: Repositories) -> Iterator[Problem]:
         yield from problems
         for job_id, name in names.items():
             # A job may have been deleted since, with its files.
-            if not _is_there(repositories, name) and look(partial(fetch_repository, job_id=job_id)):
+            if not _is_there(repositories, name) and look(partial(fetch_job, job_id=job_id)):
                 text = f"there is no directory of the repository {name}"
-                yield Problem(job_id=job_id, table="job_repositories", text=text)
+                yield Problem(job_id=job_id, table="job_queue", text=text)
+
+
+def _orphans(config: ServerConfig, repositories: Repositories) -> Iterator[str]:
+    """Old repositories that no job of any project has: what a server leaves that is killed during a submission."""
+    names = repositories.untouched(time.time() - ORPHAN_SECONDS)
+    while batch := set(islice(names, BATCH)):
+        for project in config.projects:
+            with snapshots(project_database(config, project)) as look:
+                batch = look(partial(of_no_job, names=batch))
+        yield from sorted(batch)
 
 
 def _is_there(repositories: Repositories, name: str) -> bool:

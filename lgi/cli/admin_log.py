@@ -17,11 +17,13 @@ from lgi.cli.desk import Desk, open_desk, server_options
 from lgi.cli.options import Options, common_options, pass_options
 from lgi.cli.screen import printable
 from lgi.cli.show import moment
-from lgi.db.log import LogReader
+from lgi.db.log import GAP_SECONDS, LogReader
 from lgi.model import LogEntry
 
 BATCH = 1000
 POLL_SECONDS = 0.5
+# With room for clocks that differ.
+SETTLED_SECONDS = 10 * GAP_SECONDS
 
 
 @click.command()
@@ -38,7 +40,7 @@ def log(options: Options, job_id: int | None, since: int, follow: bool) -> None:
     entries of one job always come in order, and each comes once.
     """
     desk = open_desk(options)
-    reader = LogReader(since=since, job_id=job_id)
+    reader = LogReader(since=since, job_id=job_id, settled_before=int(time.time()) - SETTLED_SECONDS)
     try:
         with snapshots(project_database(desk.config, desk.project)) as look:
             if follow:

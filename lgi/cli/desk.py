@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from lgi.admin.changes import name_of
 from lgi.admin.layout import AdminError
-from lgi.admin.store import in_transaction, project_database
+from lgi.admin.store import on_project
 from lgi.cli.complaint import Complaint
 from lgi.cli.options import Options
 from lgi.cli.screen import Screen, standard_screen
@@ -61,7 +61,7 @@ class Desk:
     def run(self, function: Callable[[Connection], R], *, checked: bool = True) -> R:
         """Run a function in one transaction on the project's database."""
         try:
-            return in_transaction(project_database(self.config, self.project), function, checked=checked)
+            return on_project(self.config, self.project, function, checked=checked)
         except (AdminError, CommandError) as problem:
             raise Complaint(str(problem)) from None
 

@@ -7,7 +7,7 @@ state of the database during the call.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import attrs
@@ -19,7 +19,6 @@ from lgi.db.schema import (
     job_log,
     job_offers,
     job_queue,
-    job_repositories,
     running_locks,
     running_sessions,
 )
@@ -31,7 +30,7 @@ OFFERS, ACCESS = job_offers.name, job_access.name
 INDEX_TABLES = (OFFERS, ACCESS)
 """What holds nothing that is not in `job_queue` too, so that it can be made anew."""
 
-_TABLES = (job_queue, running_locks, job_offers, job_access, job_repositories, job_log)
+_TABLES = (job_queue, running_locks, job_offers, job_access, job_log)
 _INTERFACE = (-1, 0)  # resource and session of an interface's lock
 
 Offer = tuple[str, str, int]
@@ -68,18 +67,17 @@ def check_jobs(connection: Connection, first: int, last: int) -> tuple[list[Prob
     """What is wrong with these jobs, and the repositories of those that exist."""
     rows = _Rows(connection=connection, first=first, last=last)
     columns = "job_id state application owners read_access write_access target_resources lock_state priority"
-    jobs = {row.job_id: row for row in rows.among(job_queue, *columns.split())}
-    repositories = {row.job_id: row.name for row in rows.among(job_repositories, "job_id", "name")}
+    jobs = {row.job_id: row for row in rows.among(job_queue, *columns.split(), "repository")}
     problems = [*_locks(rows, jobs), *_indexes(rows, jobs), *_ends(rows, jobs)]
-    problems += [
-        _wrong(job_id, job_repositories, "the job has no repository") for job_id in jobs.keys() - repositories.keys()
-    ]
-    problems += [
-        _wrong(job_id, job_repositories, "a repository of a job that does not exist")
-        for job_id in repositories.keys() - jobs.keys()
-    ]
-    existing = {job_id: name for job_id, name in repositories.items() if job_id in jobs}
-    return sorted(problems, key=lambda problem: (problem.job_id, problem.table)), existing
+    repositories = {job_id: row.repository for job_id, row in jobs.items()}
+    return sorted(problems, key=lambda problem: (problem.job_id, problem.table)), repositories
+
+
+def of_no_job(connection: Connection, names: Set[str]) -> set[str]:
+    """Those of these repositories that no job of the project has."""
+    return set(names) - set(
+        connection.scalars(select(job_queue.c.repository).where(job_queue.c.repository.in_(names)))
+    )
 
 
 @attrs.frozen(kw_only=True)

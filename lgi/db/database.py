@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
-from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
+from lgi.db.changes import taken
 from lgi.errors import ErrorNumber, LGIError
+from lgi.model import Changes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,8 +33,18 @@ _DRIVERS = {
 _CONTENTION = frozenset({1205, 1213, "40001", "40P01", "55P03", "57014"})
 # The server went away, or this connection to it: a new one may succeed.
 _LOST = frozenset({2003, 2006, 2013, 1040, 1053, 1077, 1079, 1317, 1927, "57P01", "57P02", "57P03", "53300"})
+# No room on the database's disk: the statement was not carried out, and the next one would not be either.
+_FULL = frozenset({1021, 1114, "53100"})
+# The server or the file is there and does not let this program in: no later attempt helps, but an administrator.
+_SHUT = frozenset({1044, 1045, 1049, 1698, "28000", "28P01", "3D000"})
+_SHUT_FILE = ("SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_PERM", "SQLITE_READONLY")
+# PostgreSQL's driver has no code for it. In another language of the server it counts as a server that is away.
+_SHUT_TEXT = re.compile(r"FATAL: .*(database .* does not exist|authentication failed|no pg_hba.conf entry)")
 ATTEMPTS = 6
 BACK_OFF_SECONDS = 10
+# For so long a transaction waits for its turn, and so long after its begin another attempt may begin: together with
+# the last attempt this stays well below the time after which clients give up.
+WAIT_SECONDS = 10.0
 # How long one attempt waits for other processes that write.
 SQLITE_BUSY_SECONDS = 5
 
@@ -132,15 +145,37 @@ def _busy_sqlite(problem: DBAPIError) -> bool:
     return getattr(problem.orig, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
+def _disk_full(problem: DBAPIError) -> bool:
+    return _error_code(problem) in _FULL or getattr(problem.orig, "sqlite_errorname", "") == "SQLITE_FULL"
+
+
+def _shut(problem: DBAPIError) -> bool:
+    return (
+        _error_code(problem) in _SHUT
+        or getattr(problem.orig, "sqlite_errorname", "").startswith(_SHUT_FILE)
+        or (type(problem.orig).__module__.startswith("psycopg") and _SHUT_TEXT.search(str(problem.orig)) is not None)
+    )
+
+
 class _CommitFailed(Exception):
     """The connection broke while committing: whether the transaction took effect is not known."""
+
+
+class CommitUnknown(LGIError):
+    """Nobody knows whether a transaction took effect; not a back-off, which says that nothing was done."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            ErrorNumber.DATABASE_UNREACHABLE, "whether this was done is not known, look before repeating it"
+        )
 
 
 class Database:
     """A project's database.
 
     Functions given to `run` and `read` get a connection first, do no other I/O, return plain values, and may be run
-    again. They raise LGIError for expected outcomes, which rolls back.
+    again. They raise LGIError for expected outcomes, which rolls back. `committed` is called with what each
+    transaction has changed, after its commit and before its caller goes on.
     """
 
     _log = Logger()
@@ -148,6 +183,7 @@ class Database:
     def __init__(self, reactor: Any, engine: Engine, *, threads: int = 8) -> None:
         self._reactor = reactor
         self.engine = engine
+        self.committed: Callable[[Changes], None] = lambda _changes: None
         self._threads = ThreadPool(minthreads=1, maxthreads=threads, name="database")
         # SQLite has one writer: the others wait here in order, and not in threads for its file lock.
         self._writers = DeferredSemaphore(1 if engine.dialect.name == "sqlite" else threads)
@@ -167,9 +203,11 @@ class Database:
     ) -> R:
         """Run `function` in a transaction that may write, and commit it.
 
-        Raises LGIError(OVERLOADED) when the database stays busy or away, after at most ATTEMPTS attempts.
+        Raises LGIError(OVERLOADED), with nothing done, when the database stays busy or away, after at most ATTEMPTS
+        attempts, or has no room left on its disk; LGIError(DATABASE_UNREACHABLE), with nothing done, when it does not
+        let this program in; CommitUnknown when it went away in the commit.
         """
-        await self._writers.acquire()
+        await self._turn()
         try:
             return await self._attempts(name, False, lambda connection: function(connection, *args, **kwargs))
         finally:
@@ -181,15 +219,31 @@ class Database:
         """Run `function` in a transaction that only reads; raises like `run`."""
         return await self._attempts(name, True, lambda connection: function(connection, *args, **kwargs))
 
+    async def _turn(self) -> None:
+        waiting: Deferred[Any] = self._writers.acquire()
+        if not waiting.called:
+            waiting.addTimeout(WAIT_SECONDS, self._reactor)
+        try:
+            await waiting
+        except TimeoutError:
+            raise LGIError(ErrorNumber.OVERLOADED, "the database is busy", timeout=BACK_OFF_SECONDS) from None
+
     async def _attempts(self, name: str, reading: bool, function: Callable[[Connection], R]) -> R:
+        end = self._reactor.seconds() + WAIT_SECONDS
         for attempt in range(1, ATTEMPTS + 1):
             if self._threads.joined:
                 # The threads would drop the work without a word.
                 raise LGIError(ErrorNumber.OVERLOADED, "the database is being closed", timeout=BACK_OFF_SECONDS)
             try:
-                result: R = await deferToThreadPool(self._reactor, self._threads, self._once, reading, function)
-                return result
+                result, changes = await deferToThreadPool(self._reactor, self._threads, self._once, reading, function)
             except DBAPIError as problem:
+                if _shut(problem):
+                    self._log.error("transaction {name}: {problem}", name=name, problem=problem.orig)
+                    raise LGIError(ErrorNumber.DATABASE_UNREACHABLE) from None
+                if _disk_full(problem):
+                    self._log.error("transaction {name}: {problem}", name=name, problem=problem.orig)
+                    text = "there is no room left on the disk of the database"
+                    raise LGIError(ErrorNumber.OVERLOADED, text, timeout=BACK_OFF_SECONDS) from None
                 if not (_error_code(problem) in _CONTENTION or _connection_lost(problem) or _busy_sqlite(problem)):
                     raise
                 self._log.warn(
@@ -203,14 +257,20 @@ class Database:
                 self._log.error(
                     "transaction {name}: connection lost in commit: {problem}", name=name, problem=problem
                 )
+                raise CommitUnknown from None
+            else:
+                if changes:
+                    self.committed(changes)
+                return result
+            if attempt == ATTEMPTS or self._reactor.seconds() >= end:
                 break
-            if attempt < ATTEMPTS:
-                await deferLater(self._reactor, 0.02 * 2**attempt)
+            await deferLater(self._reactor, 0.02 * 2**attempt)
         raise LGIError(ErrorNumber.OVERLOADED, "the database does not answer", timeout=BACK_OFF_SECONDS)
 
-    def _once(self, reading: bool, function: Callable[[Connection], R]) -> R:
+    def _once(self, reading: bool, function: Callable[[Connection], R]) -> tuple[R, Changes]:
         with self.engine.connect() as connection:
             connection.execution_options(lgi_reading=reading)
+            taken(connection)
             with connection.begin() as transaction:
                 result = function(connection)
                 try:
@@ -219,4 +279,4 @@ class Database:
                     if _connection_lost(problem):
                         raise _CommitFailed(str(problem.orig)) from problem
                     raise
-                return result
+                return result, taken(connection)

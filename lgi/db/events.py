@@ -5,7 +5,9 @@ from __future__ import annotations
 from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.dialects import postgresql
 
+from lgi.db.changes import note
 from lgi.db.schema import event_queue
+from lgi.model import Changes
 
 SCHEDULE_CYCLE = "schedule_cycle"
 REPOSITORY_RESOURCES = "repository_resources"
@@ -15,6 +17,7 @@ UPDATE_SERVERS = "update_servers"  # tell them that there is one here
 
 def schedule(connection: Connection, event: str, at: int) -> None:
     """Put an event on the agenda for the second `at`; an equal one that is there already is this one."""
+    note(connection, Changes(agenda=True))
     values = {"event_time_stamp": at, "event": event}
     if connection.dialect.name == "postgresql":
         connection.execute(postgresql.insert(event_queue).on_conflict_do_nothing(), values)

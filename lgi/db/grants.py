@@ -1,4 +1,4 @@
-"""Who may submit: the four grant tables."""
+"""Who may submit: the four grant tables, and the resources that offer an application."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table, delete, insert, literal, select, union_all
 
 from lgi.access import Grants
-from lgi.db.schema import groups_allowed, groups_denied, users_allowed, users_denied
+from lgi.db.schema import groups_allowed, groups_denied, resource_applications, users_allowed, users_denied
 from lgi.lists import ANY
 from lgi.model import Denial, Grant
 
 
 def fetch_grants(connection: Connection, users: Sequence[str], groups: Sequence[str], application: str) -> Grants:
-    """The rows that may concern these users and groups for `application`, in one statement."""
+    """All that decides who of these users and groups may submit for `application`, in one statement."""
     applications = [application, ANY]
 
     def concerning(table: Table, names: Sequence[str]) -> Select[Any]:
@@ -25,7 +25,11 @@ def fetch_grants(connection: Connection, users: Sequence[str], groups: Sequence[
         )
 
     tables = ((users_allowed, users), (groups_allowed, groups), (users_denied, users), (groups_denied, groups))
-    rows = connection.execute(union_all(*(concerning(table, names) for table, names in tables))).all()
+    offers = resource_applications.c
+    offering = select(
+        literal(resource_applications.name), offers.resource_name, offers.application, literal(0)
+    ).where(offers.application == application)
+    rows = connection.execute(union_all(*(concerning(table, names) for table, names in tables), offering)).all()
 
     def allowed(table: Table) -> tuple[Grant, ...]:
         return tuple(Grant(name=row[1], application=row[2], job_limit=row[3]) for row in rows if row[0] == table.name)
@@ -38,6 +42,7 @@ def fetch_grants(connection: Connection, users: Sequence[str], groups: Sequence[
         groups_allowed=allowed(groups_allowed),
         users_denied=denied(users_denied),
         groups_denied=denied(groups_denied),
+        offered_by=frozenset(row[1] for row in rows if row[0] == resource_applications.name),
     )
 
 

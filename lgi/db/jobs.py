@@ -7,10 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, case, delete, distinct, func, insert, select, text, update
 
+from lgi.db.changes import note
 from lgi.db.log import record
-from lgi.db.schema import job_access, job_offers, job_queue, job_repositories
+from lgi.db.schema import job_access, job_offers, job_queue
 from lgi.lists import ANY, decode_list, encode_list
-from lgi.model import Job
+from lgi.model import Changes, Job
 from lgi.states import JobState
 
 OWNER, READER, WRITER = "o", "r", "w"
@@ -27,10 +28,10 @@ def job_of_row(row: Row[Any]) -> Job:
     return Job(**values | {"state": JobState(values["state"])})
 
 
-def insert_job(connection: Connection, job: Job, repository: str, *, actor: str) -> int:
+def insert_job(connection: Connection, job: Job, *, actor: str) -> int:
     """Store a new job (its `job_id` is ignored) and return its number.
 
-    Four or five statements whatever the job. `lock_state` of the job says whether it is offered at once.
+    Three or four statements whatever the job. `lock_state` of the job says whether it is offered at once.
     """
     values = {
         "state": job.state.value,
@@ -46,6 +47,7 @@ def insert_job(connection: Connection, job: Job, repository: str, *, actor: str)
         "state_time_stamp": job.state_time_stamp,
         "daemon_pulse": job.daemon_pulse,
         "priority": job.priority,
+        "repository": job.repository,
     }
     key = connection.execute(insert(job_queue), values).inserted_primary_key
     assert key is not None
@@ -56,7 +58,6 @@ def insert_job(connection: Connection, job: Job, repository: str, *, actor: str)
         for name in names
     ]
     connection.execute(insert(job_access).values(rows))
-    connection.execute(insert(job_repositories), {"job_id": job_id, "name": repository})
     if job.state is JobState.QUEUED and not job.lock_state:
         offer(connection, job_id, job.application, job.target_resources, job.priority)
     record(connection, job_id=job_id, from_state="", to_state=job.state.value, actor=actor, now=job.state_time_stamp)
@@ -65,6 +66,7 @@ def insert_job(connection: Connection, job: Job, repository: str, *, actor: str)
 
 def offer(connection: Connection, job_id: int, application: str, targets: Sequence[str], priority: int) -> None:
     """Let resources find a queued job that nobody holds."""
+    note(connection, Changes(offers=frozenset((application, target) for target in targets)))
     connection.execute(
         insert(job_offers).values(
             [
@@ -99,12 +101,6 @@ def fetch_job(connection: Connection, job_id: int, *, blobs: bool = False, for_u
     return None if row is None else job_of_row(row)
 
 
-def fetch_repository(connection: Connection, job_id: int) -> str | None:
-    """The name of a job's repository."""
-    name: str | None = connection.scalar(select(job_repositories.c.name).where(job_repositories.c.job_id == job_id))
-    return name
-
-
 def update_job(connection: Connection, job: Job, changes: dict[str, Any]) -> bool:
     """Change columns of a job if it still is in the state that `job` says; False if it is not.
 
@@ -136,7 +132,6 @@ def delete_job(connection: Connection, job: Job, *, actor: str, now: int) -> boo
         return False
     withdraw(connection, [job.job_id])
     connection.execute(delete(job_access).where(job_access.c.job_id == job.job_id))
-    connection.execute(delete(job_repositories).where(job_repositories.c.job_id == job.job_id))
     record(
         connection,
         job_id=job.job_id,

@@ -12,18 +12,21 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Connection, delete, exists, false, func, insert, select, union_all, update
 
 from lgi.access import matches, owner_wanted
+from lgi.db.changes import note
 from lgi.db.jobs import OWNER, PLAIN, job_of_row, offer, withdraw
 from lgi.db.schema import job_access, job_offers, job_queue, running_locks
 from lgi.errors import ErrorNumber, LGIError
 from lgi.lists import ANY, decode_list
-from lgi.model import Job, Lock
+from lgi.model import Changes, Job, Lock
 from lgi.states import JobState
 
 
 def fetch_lock(connection: Connection, job_id: int) -> Lock | None:
-    """The lock on a job, or None."""
-    row = connection.execute(select(running_locks).where(running_locks.c.job_id == job_id)).one_or_none()
-    return None if row is None else Lock(**row._mapping)
+    """The lock on a job, or None; raises LGIError(SEVERAL_LOCKS) where the unique key that rules them out is gone."""
+    rows = connection.execute(select(running_locks).where(running_locks.c.job_id == job_id).limit(2)).all()
+    if len(rows) > 1:
+        raise LGIError(ErrorNumber.SEVERAL_LOCKS)
+    return Lock(**rows[0]._mapping) if rows else None
 
 
 def session_holds_locks(connection: Connection, session_id: int) -> bool:
@@ -58,11 +61,12 @@ def held_lock(connection: Connection, job_id: int, *, resource_id: int, session_
     return lock
 
 
-def unlock_jobs(connection: Connection, job_ids: Sequence[int]) -> None:
-    """Take the locks off these jobs and offer again those that are queued."""
+def unlock_jobs(connection: Connection, job_ids: Sequence[int]) -> int:
+    """Take the locks off these jobs and offer again those that are queued; returns how many locks there were."""
     if not job_ids:
-        return
-    connection.execute(delete(running_locks).where(running_locks.c.job_id.in_(job_ids)))
+        return 0
+    note(connection, Changes(jobs=frozenset(job_ids)))
+    freed = connection.execute(delete(running_locks).where(running_locks.c.job_id.in_(job_ids))).rowcount
     connection.execute(update(job_queue).where(job_queue.c.job_id.in_(job_ids)).values(lock_state=0))
     queued = connection.execute(
         select(job_queue.c.job_id, job_queue.c.application, job_queue.c.target_resources, job_queue.c.priority).where(
@@ -74,6 +78,7 @@ def unlock_jobs(connection: Connection, job_ids: Sequence[int]) -> None:
         withdraw(connection, [row.job_id for row in queued])
     for row in queued:
         offer(connection, row.job_id, row.application, decode_list(row.target_resources), row.priority)
+    return freed
 
 
 def locked_by_session(connection: Connection, session_id: int) -> list[int]:
@@ -111,9 +116,11 @@ def count_offers(connection: Connection, *, application: str, resource_name: str
         )
     )
     held = connection.execute(
-        select(job_queue.c.owners, job_queue.c.target_resources)
-        .join(running_locks, running_locks.c.job_id == job_queue.c.job_id)
-        .where(job_queue.c.state == JobState.QUEUED.value, job_queue.c.application == application)
+        select(job_queue.c.owners, job_queue.c.target_resources).where(
+            job_queue.c.state == JobState.QUEUED.value,
+            job_queue.c.lock_state == 1,
+            job_queue.c.application == application,
+        )
     )
     return int(on_offer or 0) + sum(
         matches([resource_name], decode_list(row.target_resources)) and owner_wanted(decode_list(row.owners), owners)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select
 
+from lgi.db.changes import note
 from lgi.db.schema import job_log
-from lgi.model import LogEntry
+from lgi.model import Changes, LogEntry
+from lgi.states import JobState
 
 GAP_SECONDS = 60
 """How long a number that is missing may still come: no transaction of ours lives longer after it has drawn one."""
@@ -18,6 +20,7 @@ def record(
     connection: Connection, *, job_id: int, from_state: str, to_state: str, actor: str, detail: str = "", now: int
 ) -> None:
     """Add one entry."""
+    note(connection, Changes(jobs=frozenset([job_id])))
     connection.execute(
         insert(job_log),
         {
@@ -35,10 +38,26 @@ def record_changes(
     connection: Connection, changes: Sequence[tuple[int, str]], *, to_state: str, actor: str, detail: str, now: int
 ) -> None:
     """Add an entry for each of `changes`, (job_id, from_state), in one statement; there is at least one."""
+    note(connection, Changes(jobs=frozenset(job_id for job_id, _state in changes)))
     values = {"time": now, "to_state": to_state, "actor": actor, "detail": detail}
     connection.execute(
         insert(job_log).values([{"job_id": job_id, "from_state": state, **values} for job_id, state in changes])
     )
+
+
+def forget_jobs(connection: Connection, before: int, limit: int) -> int:
+    """Remove all entries of up to `limit` jobs that were deleted before the second `before`; returns of how many."""
+    gone = list(
+        connection.scalars(
+            select(job_log.c.job_id)
+            .where(job_log.c.to_state == JobState.DELETED.value, job_log.c.time < before)
+            .order_by(job_log.c.time)
+            .limit(limit)
+        )
+    )
+    if gone:
+        connection.execute(delete(job_log).where(job_log.c.job_id.in_(gone)))
+    return len(gone)
 
 
 def entries_of_job(connection: Connection, job_id: int) -> list[LogEntry]:
@@ -61,12 +80,14 @@ class LogReader:
     of a job waits for the one before it to commit, and each look is one statement, that sees both or neither.
     On SQLite writers take turns, and there are no gaps.
 
-    With `job_id` it reads the entries of that job only, which for the same reason leave no gaps to wait for.
+    With `job_id` it reads the entries of that job only, which for the same reason leave no gaps to wait for. Nor do
+    entries from before the Unix second `settled_before`: numbers that are missing there have been removed.
     """
 
-    def __init__(self, *, since: int = 0, job_id: int | None = None) -> None:
+    def __init__(self, *, since: int = 0, job_id: int | None = None, settled_before: int = 0) -> None:
         self._seen = since
         self._job_id = job_id
+        self._settled_before = settled_before
         # First and last missing number, and when that was noticed.
         self._gaps: list[tuple[int, int, float]] = []
 
@@ -85,11 +106,12 @@ class LogReader:
         if len(numbers) < limit:
             self._gaps = [gap for gap in self._gaps if gap not in expired]
         self._fill([number for number in numbers if number <= self._seen])
-        for number in numbers:
-            if number > self._seen:
-                if self._job_id is None and number > self._seen + 1:
-                    self._gaps.append((self._seen + 1, number - 1, now))
-                self._seen = number
+        for entry in entries:
+            if entry.number > self._seen:
+                waited_for = self._job_id is None and entry.time >= self._settled_before
+                if waited_for and entry.number > self._seen + 1:
+                    self._gaps.append((self._seen + 1, entry.number - 1, now))
+                self._seen = entry.number
         return entries
 
     def _wanted(self) -> ColumnElement[bool]:

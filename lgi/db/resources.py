@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from lgi.db.jobs import PLAIN, job_of_row
 from lgi.db.schema import active_resources, job_queue, resource_applications
-from lgi.lists import ANY
 from lgi.model import Job, Resource, ServerFlag
 from lgi.wire.capabilities import check_capabilities
 from lgi.wire.dialect import parse_fragment
@@ -149,15 +147,3 @@ def touch(connection: Connection, resource: Resource, now: int) -> None:
         .where(active_resources.c.resource_id == resource.resource_id)
         .values(last_call_time=now)
     )
-
-
-def offering(connection: Connection, application: str, targets: Sequence[str]) -> tuple[list[str], bool]:
-    """Which of `targets` offer the application (`any` stays `any`), and whether anybody offers it at all."""
-    names = set(
-        connection.scalars(
-            select(resource_applications.c.resource_name).where(resource_applications.c.application == application)
-        )
-    )
-    if ANY in targets:
-        return ([ANY] if names else []), bool(names)
-    return [target for target in targets if target in names], bool(names)

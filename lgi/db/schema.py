@@ -60,7 +60,10 @@ job_queue = Table(
     Column("state_time_stamp", BigInteger, nullable=False),
     Column("daemon_pulse", BigInteger, nullable=False, default=0),
     Column("priority", BigInteger, nullable=False, default=0),
-    Index(None, "state", "daemon_pulse"),
+    # Beside the document's columns: the server's own knowledge of the repository; the specifics tell clients.
+    Column("repository", String(64), nullable=False),
+    UniqueConstraint("repository"),
+    Index(None, "state", "lock_state", "daemon_pulse"),
     sqlite_autoincrement=True,
     **_OPTIONS,
 )
@@ -182,16 +185,6 @@ job_offers = Table(
     **_OPTIONS,
 )
 
-# The server's own knowledge of a job's repository; what the specifics say of it is for clients.
-job_repositories = Table(
-    "job_repositories",
-    metadata,
-    Column("job_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("name", String(64), nullable=False),
-    UniqueConstraint("name"),
-    **_OPTIONS,
-)
-
 # Which resource offers which application, out of the capabilities.
 resource_applications = Table(
     "resource_applications",
@@ -214,6 +207,7 @@ job_log = Table(
     Column("actor", _Name, nullable=False),
     Column("detail", _Long, nullable=False),
     Index(None, "job_id"),
+    Index(None, "to_state", "time"),
     sqlite_autoincrement=True,
     **_OPTIONS,
 )

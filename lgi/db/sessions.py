@@ -85,10 +85,15 @@ def hold_session(connection: Connection, session_id: int, resource_name: str) ->
     )
 
 
-def end_session(connection: Connection, session_id: int) -> list[int]:
-    """End a session and free its locks; returns the jobs that were locked."""
+def end_session(connection: Connection, session_id: int, *, known: bool = False) -> list[int]:
+    """End a session and free its locks; returns the jobs that were locked.
+
+    Raises LGIError(SESSION_UNKNOWN) for one that is not there, if it was `known` to be.
+    """
     # First, since it waits for a call of this session that is under way and may be locking jobs.
-    connection.execute(delete(running_sessions).where(running_sessions.c.session_id == session_id))
+    ended = connection.execute(delete(running_sessions).where(running_sessions.c.session_id == session_id))
+    if known and not ended.rowcount:
+        raise LGIError(ErrorNumber.SESSION_UNKNOWN)
     jobs = locked_by_session(connection, session_id)
     unlock_jobs(connection, jobs)
     return jobs

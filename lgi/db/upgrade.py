@@ -24,9 +24,9 @@ def _configuration(connection: Connection | None = None) -> Config:
     return configuration
 
 
-def upgrade_schema(connection: Connection) -> None:
-    """Bring the database up to the program's schema; an empty one gets all of it."""
-    command.upgrade(_configuration(connection), "head")
+def upgrade_schema(connection: Connection, revision: str = "head") -> None:
+    """Bring the database up to the program's schema, or an older one; an empty one gets all of it."""
+    command.upgrade(_configuration(connection), revision)
 
 
 def check_schema(connection: Connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -10,11 +11,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
+from lgi.bell import Bell
 from lgi.config import ConfigError, SchedulerSection, ServerConfig
 from lgi.db.database import Database
 from lgi.db.events import REPOSITORY_RESOURCES, SCHEDULE_CYCLE
+from lgi.db.log import forget_jobs
 from lgi.db.resources import list_names
 from lgi.db.upgrade import SchemaError
+from lgi.model import Changes
 from lgi.repository.files import Repositories
 from lgi.scheduler import work
 from lgi.scheduler.updates import EVENTS, Updates
@@ -23,8 +27,14 @@ from lgi.setup import check_databases, open_databases, repositories_of
 from lgi.sync import Neighbours, UpdateCycle, open_neighbours
 from lgi.tls import TLSFileError
 
-# The event queue is a table that other processes write to; this often it is looked at.
+# The agenda is a table that programs on other machines may write to, whose bell is not heard here.
 LOOK_SECONDS = 1.0
+# Events that come one after the other are worked together; the first one of them at once.
+PAUSE_SECONDS = 0.2
+# How often the record of jobs that are long gone is removed, and of how many at once.
+RECORD_SECONDS = 3600
+RECORD_BATCH = 500
+DAY = 86_400
 
 
 class ResourceLists:
@@ -63,24 +73,24 @@ class ProjectScheduler:
         self._resources = resources
         self._take_updates = take_updates
         self._cycle_at = 0
-
-    def _now(self) -> int:
-        return int(self._reactor.seconds())
+        self._record_at = 0
 
     async def work(self) -> float:
         """Work what is due; returns the seconds until there may be more."""
-        now = self._now()
+        now = int(self._reactor.seconds())
         events = await self._database.read("due events", work.due_events, now)
-        if events:
-            # Before the work: what is scheduled during it, maybe for this very second, is an event of its own.
-            await self._database.run("take events", work.take_events, events)
         try:
+            if events:
+                # Before the work: what is scheduled during it, maybe for this very second, is an event of its own.
+                events = await self._database.run("take events", work.take_events, events)
             await self._heed({event for _at, event in events}, now)
         except Exception:
             # The next turn does all that any event asks for.
             self._cycle_at = 0
             raise
-        left = await self._database.read("next event", work.seconds_to_next, now, self._section.interval)
+        left = await self._database.read(
+            "next event", work.seconds_to_next, self._reactor.seconds(), self._section.interval
+        )
         return min(left, LOOK_SECONDS)
 
     async def _heed(self, kinds: set[str], now: int) -> None:
@@ -109,6 +119,11 @@ class ProjectScheduler:
                 before=job.state,
                 state=state,
             )
+        if now >= self._record_at:
+            before = now - self._section.record_days * DAY
+            forgotten = await self._database.run("forget jobs", forget_jobs, before, RECORD_BATCH)
+            if forgotten < RECORD_BATCH:
+                self._record_at = now + RECORD_SECONDS
 
 
 class SchedulerService(MultiService):
@@ -123,6 +138,8 @@ class SchedulerService(MultiService):
         self._databases: dict[str, Database] = {}
         self._neighbours: Neighbours | None = None
         self._updates: list[Updates] = []
+        self._bell = Bell(config.server.run_directory)
+        self._schedulers: dict[str, Periodic] = {}
 
     def startService(self) -> None:
         """Open the databases and begin."""
@@ -132,6 +149,7 @@ class SchedulerService(MultiService):
             repositories.prepare()
             self._databases = open_databases(self._config, self._reactor)
             check_databases(self._databases)
+            self._bell.listen(self._reactor)
         except (SchemaError, ConfigError, TLSFileError) as problem:
             cannot_start("lgi-scheduler", problem)
         except OSError as problem:
@@ -145,9 +163,17 @@ class SchedulerService(MultiService):
             updates.service.setServiceParent(self)
             self._updates.append(updates)
             scheduler = ProjectScheduler(self._reactor, name, database, section, resources, updates.take)
-            Periodic(self._reactor, f"scheduler of project {name}", scheduler.work).setServiceParent(self)
+            work_events = Periodic(self._reactor, f"scheduler of project {name}", scheduler.work, pause=PAUSE_SECONDS)
+            work_events.setServiceParent(self)
+            self._schedulers[name] = work_events
+            database.committed = partial(self._bell.ring, name)
             self._log.info("works the events of project {project}", project=name)
+        self._bell.heard = self._heard
         super().startService()
+
+    def _heard(self, project: str, changes: Changes) -> None:
+        if changes.agenda and project in self._schedulers:
+            self._schedulers[project].wake()
 
     async def _stop(self) -> None:
         for updates in self._updates:
@@ -159,6 +185,7 @@ class SchedulerService(MultiService):
             await self._neighbours.close()
         for database in self._databases.values():
             database.stop()
+        self._bell.close()
 
     def stopService(self) -> Deferred[None]:
         """Wait for work under way, and close the databases."""

@@ -23,16 +23,18 @@ def due_events(connection: Connection, now: int) -> list[tuple[int, str]]:
     return due(connection, now, BATCH)
 
 
-def take_events(connection: Connection, events: list[tuple[int, str]]) -> None:
-    """Take events off the agenda. A crash before they are worked loses nothing: a scheduler begins with a cycle."""
-    for at, event in events:
-        acknowledge(connection, at, event)
+def take_events(connection: Connection, events: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Take events off the agenda, and return those that no other scheduler has taken first.
+
+    A crash before they are worked loses nothing: a scheduler begins with a cycle, and the others have theirs.
+    """
+    return [(at, event) for at, event in events if acknowledge(connection, at, event)]
 
 
-def seconds_to_next(connection: Connection, now: int, interval: int) -> float:
+def seconds_to_next(connection: Connection, now: float, interval: int) -> float:
     """How long there is nothing to do, at most `interval`."""
     at = next_time(connection)
-    return float(interval if at is None else max(0, min(interval, at - now)))
+    return float(interval if at is None else max(0.0, min(interval, at - now)))
 
 
 def end_stale_sessions(connection: Connection, now: int) -> int:

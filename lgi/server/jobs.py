@@ -17,7 +17,6 @@ from lgi.db.jobs import (
     count_readable,
     delete_job,
     fetch_job,
-    fetch_repository,
     list_readable,
     update_job,
 )
@@ -60,22 +59,22 @@ async def list_jobs(project: Project, user: User, query: JobQuery) -> tuple[int,
     return len(jobs), jobs
 
 
-def _look(connection: Connection, user: User, job_id: int) -> tuple[Job, str]:
+def _look(connection: Connection, user: User, job_id: int) -> Job:
     job = fetch_job(connection, job_id, blobs=True)
     if job is None:
         raise LGIError(ErrorNumber.JOB_UNKNOWN)
     if not matches(user.names, job.read_access):
         raise LGIError(ErrorNumber.READ_REFUSED)
-    return job, fetch_repository(connection, job_id) or ""
+    return job
 
 
 async def look(project: Project, user: User, job_id: int) -> tuple[Job, tuple[RepositoryFile, ...]]:
     """A job with input, output and files; raises LGIError(OVERLOADED) when it stays locked."""
     deadline = project.now() + project.limits.lock_wait
     while True:
-        job, repository = await project.database.read("look at job", _look, user, job_id)
+        job = await project.database.read("look at job", _look, user, job_id)
         if not job.lock_state:
-            return job, await deferToThread(project.repositories.list, repository)
+            return job, await deferToThread(project.repositories.list, job.repository)
         await _wait_for_lock(project, job_id, deadline)
 
 
@@ -86,7 +85,7 @@ async def _wait_for_lock(project: Project, job_id: int, deadline: int) -> None:
     await project.news.wait(job_id, left)
 
 
-def _delete(connection: Connection, user: User, job_id: int, now: int) -> tuple[Job | None, str]:
+def _delete(connection: Connection, user: User, job_id: int, now: int) -> Job | None:
     """Delete a job or have it aborted; None when it is locked."""
     job = fetch_job(connection, job_id, for_update=True)
     if job is None:
@@ -94,14 +93,13 @@ def _delete(connection: Connection, user: User, job_id: int, now: int) -> tuple[
     if not matches(user.names, job.write_access):
         raise LGIError(ErrorNumber.MODIFY_REFUSED)
     if job.lock_state:
-        return None, ""
+        return None
     state = next_state(job.state, JobEvent.DELETE, Actor.INTERFACE)
     if state is JobState.DELETED:
-        repository = fetch_repository(connection, job_id) or ""
         if not delete_job(connection, job, actor=user.name, now=now):
             raise LGIError(ErrorNumber.INTERFACE_LOCK_MISSING)
         schedule(connection, SCHEDULE_CYCLE, now)
-        return attrs.evolve(job, state=state), repository
+        return attrs.evolve(job, state=state)
     if state is not job.state:
         if not update_job(connection, job, {"state": state.value, "state_time_stamp": now}):
             raise LGIError(ErrorNumber.INTERFACE_LOCK_MISSING)
@@ -115,22 +113,31 @@ def _delete(connection: Connection, user: User, job_id: int, now: int) -> tuple[
         )
         schedule(connection, SCHEDULE_CYCLE, now)
         job = attrs.evolve(job, state=state, state_time_stamp=now)
-    return job, ""
+    return job
 
 
 async def delete(project: Project, user: User, job_id: int) -> Job:
-    """Delete a job that nobody runs, or have the resource abort it: the state in the result says which."""
+    """Delete a job that nobody runs, or have the resource abort it: the state in the result says which.
+
+    Raises LGIError(INTERFACE_LOCK_MISSING) where somebody else has deleted it while this call waited for its lock.
+    """
     deadline = project.now() + project.limits.lock_wait
+    waited = False
     while True:
-        job, repository = await project.database.run("delete job", _delete, user, job_id, project.now())
+        try:
+            job = await project.database.run("delete job", _delete, user, job_id, project.now())
+        except LGIError as problem:
+            if waited and problem.number is ErrorNumber.JOB_UNKNOWN:
+                raise LGIError(ErrorNumber.INTERFACE_LOCK_MISSING) from None
+            raise
         if job is not None:
             break
+        waited = True
         await _wait_for_lock(project, job_id, deadline)
-    project.news.tell(job_id)
-    if repository:
+    if job.state is JobState.DELETED:
         # After the commit: a crash in between leaves files without a job, never a job without files.
         try:
-            await deferToThread(project.repositories.remove, repository)
+            await deferToThread(project.repositories.remove, job.repository)
         except OSError as problem:
             # The job is deleted all the same, and that is what was asked.
             _log.error("the files of job {job_id} could not be removed: {problem}", job_id=job_id, problem=problem)

@@ -1,11 +1,13 @@
 """Waking what waits for a job to change, instead of letting it sleep and look again.
 
-Commit first, then tell: what is told is true already. A change made by another process is not told here, so that a
-waiter looks again by itself every `RECHECK` seconds: a lost wake-up costs that, and never a job.
+Commit first, then tell: what is told is true already. A change made by another program is heard through the bell, if
+that runs on this machine; a waiter looks again by itself every `RECHECK` seconds all the same: a lost wake-up costs
+that, and never a job.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -24,9 +26,9 @@ class News:
     def stop(self) -> None:
         """Wake everybody, for good: the server stops and nobody should wait for anything."""
         self.stopped = True
-        self.tell(*tuple(self._waiting))
+        self.tell(tuple(self._waiting))
 
-    def tell(self, *job_ids: int) -> None:
+    def tell(self, job_ids: Iterable[int]) -> None:
         """Wake everybody who waits for one of these jobs."""
         for job_id in job_ids:
             for waiter in self._waiting.pop(job_id, []):

@@ -35,6 +35,17 @@ def posted_job_state(fields: PostedFields) -> JobState | None:
         raise LGIError(ErrorNumber.STATE_MISSING, f"{text!r} is not the state of a job") from None
 
 
+def posted_session(fields: PostedFields, without: ErrorNumber) -> int:
+    """The session that was posted; raises LGIError(`without`) for 0, which is no session but what interfaces lock in.
+
+    LGI 1.41, running_locks.
+    """
+    session_id = fields.integer("session_id")
+    if not session_id:
+        raise LGIError(without)
+    return session_id
+
+
 @attrs.frozen(kw_only=True)
 class ResourceRoutes:
     """The handlers, by path below the server's URL."""
@@ -69,7 +80,7 @@ class ResourceRoutes:
     async def sign_off(self, call: Call) -> str:
         """End a session."""
         project = self.projects.of(call)
-        session_id = call.fields.integer("session_id")
+        session_id = posted_session(call.fields, ErrorNumber.LOCKS_WITHOUT_SESSION)
         servers = await project.servers()
         resource = await sessions.sign_off(project, call.caller, session_id)
         return resource_answers.session(resource, project.name, servers, session_id)
@@ -80,7 +91,7 @@ class ResourceRoutes:
         fields = call.fields
         limit = fields.optional_integer("limit")
         wanted = work.WorkRequest(
-            session_id=fields.integer("session_id"),
+            session_id=posted_session(fields, ErrorNumber.LOCK_SEARCH_WITHOUT_SESSION),
             application=fields.short("application"),
             owners=fields.optional_names("owners"),
             start=fields.optional_integer("start") or 0,
@@ -104,16 +115,18 @@ class ResourceRoutes:
     async def details(self, call: Call) -> str:
         """Everything about a locked job."""
         project = self.projects.of(call)
-        session_id, job_id = call.fields.integer("session_id"), call.fields.integer("job_id")
+        session_id = posted_session(call.fields, ErrorNumber.LOCK_SEARCH_WITHOUT_SESSION)
+        job_id = call.fields.integer("job_id")
         servers = await project.servers()
-        resource, job, repository = await work.details(project, call.caller, session_id, job_id)
-        files = await deferToThread(project.repositories.list, repository)
+        resource, job = await work.details(project, call.caller, session_id, job_id)
+        files = await deferToThread(project.repositories.list, job.repository)
         return resource_answers.resource_job(resource, project.name, servers, job, session_id=session_id, files=files)
 
     async def lock(self, call: Call) -> str:
         """Lock a job."""
         project = self.projects.of(call)
-        session_id, job_id = call.fields.integer("session_id"), call.fields.integer("job_id")
+        session_id = posted_session(call.fields, ErrorNumber.LOCK_WITHOUT_SESSION)
+        job_id = call.fields.integer("job_id")
         servers = await project.servers()
         resource, held = await sessions.lock(project, call.caller, session_id, job_id)
         return resource_answers.lock(resource, project.name, servers, held, session_id=session_id)
@@ -121,7 +134,8 @@ class ResourceRoutes:
     async def unlock(self, call: Call) -> str:
         """Unlock a job."""
         project = self.projects.of(call)
-        session_id, job_id = call.fields.integer("session_id"), call.fields.integer("job_id")
+        session_id = posted_session(call.fields, ErrorNumber.UNLOCK_WITHOUT_SESSION)
+        job_id = call.fields.integer("job_id")
         servers = await project.servers()
         resource, held = await sessions.unlock(project, call.caller, session_id, job_id)
         return resource_answers.lock(
@@ -132,7 +146,8 @@ class ResourceRoutes:
         """Change a locked job."""
         project = self.projects.of(call)
         fields = call.fields
-        session_id, job_id = fields.integer("session_id"), fields.integer("job_id")
+        session_id = posted_session(fields, ErrorNumber.LOCK_SEARCH_WITHOUT_SESSION)
+        job_id = fields.integer("job_id")
         posted = work.JobChanges(
             state=posted_job_state(fields),
             target_resources=fields.optional_names("target_resources") or None,
@@ -148,7 +163,7 @@ class ResourceRoutes:
         """Submit a job that is locked at once for the session."""
         project = self.projects.of(call)
         fields = call.fields
-        session_id = fields.integer("session_id")
+        session_id = posted_session(fields, ErrorNumber.LOCK_WITHOUT_SESSION)
         state = posted_job_state(fields)
         if state is None:
             raise LGIError(ErrorNumber.STATE_MISSING)

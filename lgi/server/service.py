@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.static import File
 
 from lgi import __version__
+from lgi.bell import Bell
 from lgi.config import ServerConfig
 from lgi.db.database import Database
 from lgi.db.upgrade import SchemaError
@@ -23,6 +25,7 @@ from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.peer import Peers
 from lgi.httpd.router import Router
 from lgi.httpd.site import BodyLimits, Request, Site
+from lgi.model import Changes
 from lgi.repository.files import Repositories
 from lgi.repository.http import RepositoryResource
 from lgi.server.news import News
@@ -75,6 +78,7 @@ def make_site(
     peers: Any,
     repositories: Repositories,
     neighbours: Neighbours,
+    bell: Bell,
 ) -> Site:
     """The whole HTTP side; `peers` has `identify(transport)`, which tests replace, as they do `neighbours`."""
     envelope = Envelope(lgi_version=__version__, ca_certificate_url=config.server.ca_certificate_url)
@@ -93,6 +97,18 @@ def make_site(
             for name, database in databases.items()
         }
     )
+
+    def tell(name: str, changes: Changes) -> None:
+        if name in projects.by_name:
+            projects.by_name[name].news.tell(changes.jobs)
+
+    def committed(name: str, changes: Changes) -> None:
+        tell(name, changes)
+        bell.ring(name, changes)
+
+    bell.heard = tell
+    for name, database in databases.items():
+        database.committed = partial(committed, name)
     cycles = {name: UpdateCycle(reactor, name, database, neighbours) for name, database in databases.items()}
     router = Router(
         envelope=envelope,
@@ -129,7 +145,11 @@ def make_site(
         drain=drain,
         spool=repositories.spool,
         limits=limits,
-        too_big=envelope.wrap_error(LGIError(ErrorNumber.REQUEST_TOO_BIG, f"at most {limits.request} bytes")),
+        too_big=envelope.wrap_error(
+            LGIError(
+                ErrorNumber.REQUEST_TOO_BIG, f"at most {limits.request} bytes, and {limits.file} bytes in one file"
+            )
+        ),
         reactor=reactor,
         idle_timeout=config.server.idle_timeout,
     )
@@ -147,6 +167,7 @@ class ServerService(Service):
         self._port: IListeningPort | None = None
         self._site: Site | None = None
         self._neighbours: Neighbours | None = None
+        self._bell = Bell(config.server.run_directory)
 
     @property
     def port(self) -> int:
@@ -166,13 +187,16 @@ class ServerService(Service):
             repositories.prepare()
             self._databases = open_databases(self._config, self._reactor)
             check_databases(self._databases)
+            self._bell.listen(self._reactor)
         except (TLSFileError, SchemaError) as problem:
             cannot_start("lgi-server", problem)
         except OSError as problem:
             cannot_start("lgi-server", f"{problem.filename}: {problem.strerror}")
         for database in self._databases.values():
             database.start()
-        self._site = make_site(self._reactor, self._config, self._databases, peers, repositories, self._neighbours)
+        self._site = make_site(
+            self._reactor, self._config, self._databases, peers, repositories, self._neighbours, self._bell
+        )
         endpoint_type = TCP6ServerEndpoint if ":" in section.interface else TCP4ServerEndpoint
         endpoint = endpoint_type(self._reactor, section.port, interface=section.interface)
         listening = wrapServerTLS(options, endpoint).listen(self._site)
@@ -206,6 +230,7 @@ class ServerService(Service):
             await self._neighbours.close()
         for database in self._databases.values():
             database.stop()
+        self._bell.close()
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, and wait until the calls under way have been answered."""

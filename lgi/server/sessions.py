@@ -15,6 +15,7 @@ from lgi.model import Lock, Resource
 from lgi.server.members import registered_resource
 from lgi.server.project import Project
 from lgi.wire.capabilities import check_capabilities
+from lgi.wire.fields import DIGITS
 
 
 def resource_in_session(connection: Connection, caller: Caller, session_id: int, now: int) -> Resource:
@@ -29,7 +30,11 @@ def _sign_up(connection: Connection, caller: Caller, capabilities: str | None, n
     if capabilities is not None and capabilities != resource.resource_capabilities:
         set_capabilities(connection, resource, capabilities)
         resource = attrs.evolve(resource, resource_capabilities=capabilities)
-    return resource, start_session(connection, resource.resource_id, now)
+    session_id = start_session(connection, resource.resource_id, now)
+    if session_id >= 10**DIGITS:
+        # The resource could never post it.
+        raise LGIError(ErrorNumber.SESSION_NOT_STARTED, f"its number would have more than {DIGITS} digits")
+    return resource, session_id
 
 
 async def sign_up(project: Project, caller: Caller, capabilities: str | None) -> tuple[Resource, int]:
@@ -41,13 +46,12 @@ async def sign_up(project: Project, caller: Caller, capabilities: str | None) ->
 
 def _sign_off(connection: Connection, caller: Caller, session_id: int, now: int) -> tuple[Resource, list[int]]:
     resource = resource_in_session(connection, caller, session_id, now)
-    return resource, end_session(connection, session_id)
+    return resource, end_session(connection, session_id, known=True)
 
 
 async def sign_off(project: Project, caller: Caller, session_id: int) -> Resource:
     """End a session, which frees its locks."""
-    resource, freed = await project.database.run("sign off", _sign_off, caller, session_id, project.now())
-    project.news.tell(*freed)
+    resource, _freed = await project.database.run("sign off", _sign_off, caller, session_id, project.now())
     return resource
 
 
@@ -70,12 +74,12 @@ async def lock(project: Project, caller: Caller, session_id: int, job_id: int) -
 def _unlock(connection: Connection, caller: Caller, session_id: int, job_id: int, now: int) -> tuple[Resource, Lock]:
     resource = resource_in_session(connection, caller, session_id, now)
     held = held_lock(connection, job_id, resource_id=resource.resource_id, session_id=session_id)
-    unlock_jobs(connection, [job_id])
+    if not unlock_jobs(connection, [job_id]):
+        # An administrator has cleared it at this moment.
+        raise LGIError(ErrorNumber.UNLOCK_REFUSED)
     return resource, held
 
 
 async def unlock(project: Project, caller: Caller, session_id: int, job_id: int) -> tuple[Resource, Lock]:
     """Give back a lock of this session; raises LGIError when there is none or it is another's."""
-    result = await project.database.run("unlock", _unlock, caller, session_id, job_id, project.now())
-    project.news.tell(job_id)
-    return result
+    return await project.database.run("unlock", _unlock, caller, session_id, job_id, project.now())

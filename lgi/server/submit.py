@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 import attrs
 from sqlalchemy import Connection
 from twisted.internet.threads import deferToThread
 
 from lgi.access import Grants, denied_groups, leaves_room, permits
+from lgi.db.database import CommitUnknown
 from lgi.db.events import SCHEDULE_CYCLE, schedule
 from lgi.db.grants import fetch_grants, hold_grant
 from lgi.db.jobs import count_owned, insert_job
 from lgi.db.locks import lock_job
-from lgi.db.resources import offering
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.body import Upload
 from lgi.httpd.peer import Caller
+from lgi.lists import ANY
 from lgi.model import Job, RepositoryFile, Resource
 from lgi.repository.names import NameRefused, new_repository_name
 from lgi.server.members import User
@@ -52,13 +53,14 @@ def checked(posted: Submission) -> Submission:
         raise LGIError(ErrorNumber.SPECIFICS_MALFORMED, str(problem)) from None
 
 
-def _known_targets(connection: Connection, posted: Submission) -> tuple[str, ...]:
-    targets, offered = offering(connection, posted.application, targets_of(posted.target_resources))
-    if not offered:
+def _known_targets(posted: Submission, offered_by: Set[str]) -> tuple[str, ...]:
+    """Those of the posted targets that offer the application; raises LGIError where there is none."""
+    if not offered_by:
         raise LGIError(ErrorNumber.APPLICATION_UNKNOWN, posted.application)
+    targets = tuple(name for name in targets_of(posted.target_resources) if name == ANY or name in offered_by)
     if not targets:
         raise LGIError(ErrorNumber.NO_KNOWN_TARGET, posted.application)
-    return tuple(targets)
+    return targets
 
 
 def _owners(
@@ -92,6 +94,7 @@ def _new_job(project: Project, posted: Submission, repository: str, now: int, **
         "output": posted.output,
         "state_time_stamp": now,
         "priority": now,
+        "repository": repository,
     }
     return Job(**(values | fields))  # type: ignore[arg-type]
 
@@ -116,18 +119,19 @@ async def _with_repository(
         raise LGIError(ErrorNumber.UPLOAD_FAILED, f"it cannot be stored here: {problem.strerror}") from None
     try:
         result = await insert(name)  # type: ignore[misc]
-    except LGIError as problem:
-        if problem.number is not ErrorNumber.OVERLOADED:
-            await deferToThread(repositories.remove, name)
-        # Otherwise the transaction may have taken effect, and the job must find its files.
+    except CommitUnknown:
+        # The job may be there, and must find its files.
+        raise
+    except LGIError:
+        await deferToThread(repositories.remove, name)
         raise
     return result, await deferToThread(repositories.list, name)
 
 
 def _check_user(connection: Connection, user: User, posted: Submission) -> tuple[tuple[str, ...], Grants]:
     """The targets, and the grants of which one lets the user submit; only its limit is left to be counted."""
-    targets = _known_targets(connection, posted)
     grants = fetch_grants(connection, [user.name], user.groups, posted.application)
+    targets = _known_targets(posted, grants.offered_by)
     if not permits(user.name, user.groups, posted.application, grants):
         raise LGIError(ErrorNumber.SUBMIT_REFUSED, posted.application)
     return targets, grants
@@ -157,7 +161,7 @@ def _submit_of_user(
         read_access=tuple(dict.fromkeys((ADMIN, user.name, *posted.read_access))),
         write_access=_user_write_access(user, posted),
     )
-    job_id = insert_job(connection, job, repository, actor=user.name)
+    job_id = insert_job(connection, job, actor=user.name)
     schedule(connection, SCHEDULE_CYCLE, now)
     return attrs.evolve(job, job_id=job_id)
 
@@ -189,8 +193,8 @@ def _check_resource(
 ) -> tuple[tuple[str, ...], Grants, tuple[str, ...]]:
     """The targets, the grants, and those owners whom the grants let submit; only their limits are left."""
     resource_in_session(connection, caller, session_id, now)
-    targets = _known_targets(connection, posted)
     grants = fetch_grants(connection, owners, owners, posted.application)
+    targets = _known_targets(posted, grants.offered_by)
     allowed = tuple(owner for owner in owners if permits(owner, [owner], posted.application, grants))
     if not allowed:
         raise LGIError(ErrorNumber.NO_OWNER_MAY_SUBMIT, posted.application)
@@ -227,7 +231,7 @@ def _submit_of_resource(
         daemon_pulse=now,
     )
     # On offer for a moment, inside this transaction: the lock takes it off again.
-    job = attrs.evolve(job, job_id=insert_job(connection, job, repository, actor=resource.resource_name))
+    job = attrs.evolve(job, job_id=insert_job(connection, job, actor=resource.resource_name))
     lock_job(connection, job.job_id, resource_id=resource.resource_id, session_id=session_id, now=now)
     schedule(connection, SCHEDULE_CYCLE, now)
     return resource, job

@@ -11,7 +11,7 @@ import attrs
 from sqlalchemy import Connection
 
 from lgi.db.events import SCHEDULE_CYCLE, schedule
-from lgi.db.jobs import fetch_job, fetch_repository, pulse, update_job
+from lgi.db.jobs import fetch_job, pulse, update_job
 from lgi.db.locks import claim_offers, count_offers, fetch_lock, session_holds_locks
 from lgi.db.log import record
 from lgi.db.resources import fetch_resource_and_job
@@ -97,17 +97,17 @@ def _require_lock(connection: Connection, job_id: int, resource: Resource, sessi
 
 def _locked_job(
     connection: Connection, caller: Caller, session_id: int, job_id: int, now: int
-) -> tuple[Resource, Job, str]:
+) -> tuple[Resource, Job]:
     resource = resource_in_session(connection, caller, session_id, now)
     job = fetch_job(connection, job_id, blobs=True, for_update=True)
     if job is None:
         raise LGIError(ErrorNumber.JOB_UNKNOWN)
     _require_lock(connection, job_id, resource, session_id)
-    return resource, job, fetch_repository(connection, job_id) or ""
+    return resource, job
 
 
-async def details(project: Project, caller: Caller, session_id: int, job_id: int) -> tuple[Resource, Job, str]:
-    """A job that this session holds locked, with input and output, and the name of its repository."""
+async def details(project: Project, caller: Caller, session_id: int, job_id: int) -> tuple[Resource, Job]:
+    """A job that this session holds locked, with input and output."""
     return await project.database.run("job details", _locked_job, caller, session_id, job_id, project.now())
 
 
@@ -136,7 +136,7 @@ def _update(
     posted: JobChanges,
     now: int,
 ) -> tuple[Resource, Job]:
-    resource, job, repository = _locked_job(connection, caller, session_id, job_id, now)
+    resource, job = _locked_job(connection, caller, session_id, job_id, now)
     try:
         state = posted_state(job.state, posted.state or job.state)
     except TransitionRefused as problem:
@@ -150,8 +150,8 @@ def _update(
     if posted.job_specifics is not None:
         changes["job_specifics"] = with_repository(
             posted.job_specifics,
-            project.repositories.location_of(repository),
-            project.repositories.url_of(repository),
+            project.repositories.location_of(job.repository),
+            project.repositories.url_of(job.repository),
         )
     if posted.input is not None:
         changes["input"] = posted.input
@@ -190,11 +190,9 @@ async def update(
             posted = attrs.evolve(posted, job_specifics=posted_specifics(posted.job_specifics))
         except MalformedXML as problem:
             raise LGIError(ErrorNumber.SPECIFICS_MALFORMED, str(problem)) from None
-    result = await project.database.run(
+    return await project.database.run(
         "update job", _update, project, caller, session_id, job_id, posted, project.now()
     )
-    project.news.tell(job_id)
-    return result
 
 
 def _state(connection: Connection, caller: Caller, job_id: int, now: int) -> tuple[Resource, Job]:

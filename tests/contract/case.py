@@ -71,7 +71,7 @@ class ContractCase(TestCase):
 
     def submit(self, **changes: Any) -> int:
         """Store a job."""
-        return self.run_in(insert_job, job(**changes), new_repository_name(), actor="mark")
+        return self.run_in(insert_job, job(repository=new_repository_name(), **changes), actor="mark")
 
     def fetch(self, job_id: int) -> Job:
         """A job that is there, with input and output."""

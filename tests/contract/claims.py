@@ -143,7 +143,7 @@ class ClaimsContract(ContractCase):
         def fill(connection: Connection) -> None:
             for number in range(JOBS):
                 targets = ("any",) if number % 3 else (RESOURCE, "other@host")
-                insert_job(connection, job(target_resources=targets), f"JOB_{number}", actor="mark")
+                insert_job(connection, job(target_resources=targets, repository=f"JOB_{number}"), actor="mark")
 
         self.run_in(fill)
         given: list[tuple[int, list[int]]] = []

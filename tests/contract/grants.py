@@ -18,7 +18,6 @@ from lgi.db.resources import (
     list_names,
     list_resources,
     list_servers,
-    offering,
     register,
     set_capabilities,
     touch,
@@ -179,7 +178,7 @@ class GrantsContract(ContractCase):
         assert found is not None
         self.assertEqual((again, found.client_certificate, found.url), (number, "new", "u"))
         self.assertEqual(found.resource_capabilities, "<hello_world>  </hello_world>")
-        self.assertEqual(self.run_in(offering, APPLICATION, ["any"]), (["any"], True))
+        self.assertEqual(self.offering(APPLICATION), {RESOURCE})
 
     def test_servers_and_resources_are_listed_apart(self) -> None:
         first, second = self.register("z@host"), self.register("a@host")
@@ -189,19 +188,23 @@ class GrantsContract(ContractCase):
         self.assertEqual([found.project_server for found in self.run_in(list_servers)], [1, 2])
         self.assertEqual(self.run_in(list_names), ["a@host", "m@host", "s@host", "z@host"])
 
+    def offering(self, application: str) -> frozenset[str]:
+        """Which resources offer an application."""
+        return self.run_in(fetch_grants, [], [], application).offered_by
+
     def test_what_is_offered_follows_the_capabilities(self) -> None:
         self.register("r1", ("hello_world", "lj_md"))
         self.register("r2", ("hello_world",))
-        self.assertEqual(self.run_in(offering, "hello_world", ["r2", "r1", "r3"]), (["r2", "r1"], True))
-        self.assertEqual(self.run_in(offering, "lj_md", ["r2"]), ([], True))
-        self.assertEqual(self.run_in(offering, "LJ_MD", ["any"]), ([], False))
+        self.assertEqual(self.offering("hello_world"), {"r1", "r2"})
+        self.assertEqual(self.offering("lj_md"), {"r1"})
+        self.assertEqual(self.offering("LJ_MD"), set())
         resource = self.run_in(fetch_resource, "r1")
         assert resource is not None
         self.run_in(set_capabilities, resource, "<new> <lj_md> 1 </lj_md> </new> <new> twice </new>")
-        self.assertEqual(self.run_in(offering, "lj_md", ["any"]), ([], False))
-        self.assertEqual(self.run_in(offering, "new", ["any"]), (["any"], True))
+        self.assertEqual(self.offering("lj_md"), set())
+        self.assertEqual(self.offering("new"), {"r1"})
         self.run_in(set_capabilities, resource, "")
-        self.assertEqual(self.run_in(offering, "new", ["r1"]), ([], False))
+        self.assertEqual(self.offering("new"), set())
 
     def test_capabilities_that_cannot_be_kept_are_refused_whole(self) -> None:
         self.register("r1")
@@ -211,7 +214,7 @@ class GrantsContract(ContractCase):
         error = self.assertRaises(LGIError, self.run_in, set_capabilities, resource, f"<{name}> 1 </{name}>")
         self.assertEqual(error.number, ErrorNumber.CAPABILITIES_TOO_BIG)
         self.assertEqual(self.run_in(fetch_resource, "r1"), resource)
-        self.assertEqual(self.run_in(offering, APPLICATION, ["r1"]), (["r1"], True))
+        self.assertEqual(self.offering(APPLICATION), {"r1"})
 
 
 def finish_two(connection: Connection) -> None:

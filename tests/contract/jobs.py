@@ -10,7 +10,6 @@ from lgi.db.jobs import (
     count_readable,
     delete_job,
     fetch_job,
-    fetch_repository,
     insert_job,
     list_readable,
     pulse,
@@ -19,7 +18,7 @@ from lgi.db.jobs import (
 )
 from lgi.db.locks import lock_job
 from lgi.db.log import entries_of_job
-from lgi.db.schema import job_access, job_log, job_offers, job_queue, job_repositories
+from lgi.db.schema import job_access, job_log, job_offers, job_queue
 from lgi.states import JobState
 from tests.contract.case import NOW, ContractCase, job, rows
 
@@ -38,11 +37,11 @@ class JobsContract(ContractCase):
             priority=NOW + 9,
             input=b"in",
             output=b"out",
+            repository="JOB_1",
         )
-        job_id = self.run_in(insert_job, stored, "JOB_1", actor="mark")
+        job_id = self.run_in(insert_job, stored, actor="mark")
         found = self.fetch(job_id)
         self.assertEqual(found, attrs.evolve(stored, job_id=job_id))
-        self.assertEqual(self.run_in(fetch_repository, job_id), "JOB_1")
 
     def test_blobs_are_left_out_unless_they_are_asked_for(self) -> None:
         job_id = self.submit(input=b"in", output=b"out")
@@ -57,7 +56,6 @@ class JobsContract(ContractCase):
     def test_unknown_job_is_none(self) -> None:
         self.assertIsNone(self.run_in(fetch_job, 1))
         self.assertIsNone(self.run_in(fetch_job, 10**18, blobs=True, for_update=True))
-        self.assertIsNone(self.run_in(fetch_repository, 1))
 
     def test_numbers_are_never_given_out_twice(self) -> None:
         first = self.submit()
@@ -66,17 +64,17 @@ class JobsContract(ContractCase):
 
     def test_submission_that_fails_leaves_nothing(self) -> None:
         def fail(connection: Connection) -> None:
-            insert_job(connection, job(), "JOB_1", actor="mark")
+            insert_job(connection, job(repository="JOB_1"), actor="mark")
             raise ZeroDivisionError
 
         self.assertRaises(ZeroDivisionError, self.run_in, fail)
-        for table in (job_queue, job_access, job_offers, job_repositories, job_log):
+        for table in (job_queue, job_access, job_offers, job_log):
             self.assertEqual(self.run_in(rows, table), 0, table.name)
 
     def test_repository_belongs_to_one_job(self) -> None:
-        self.run_in(insert_job, job(), "JOB_1", actor="mark")
+        self.run_in(insert_job, job(repository="JOB_1"), actor="mark")
         with self.assertRaisesRegex(Exception, "(?i)unique|duplicate"):
-            self.run_in(insert_job, job(), "JOB_1", actor="mark")
+            self.run_in(insert_job, job(repository="JOB_1"), actor="mark")
         self.assertEqual(self.run_in(rows, job_queue), 1)
 
     def test_update_is_conditional_on_the_state(self) -> None:
@@ -100,7 +98,7 @@ class JobsContract(ContractCase):
     def test_delete_removes_all_of_a_job_and_is_recorded(self) -> None:
         job_id = self.submit(target_resources=("r1@a", "r2@b"))
         self.assertTrue(self.run_in(delete_job, self.fetch(job_id), actor="piet", now=NOW + 5))
-        for table in (job_queue, job_access, job_offers, job_repositories):
+        for table in (job_queue, job_access, job_offers):
             self.assertEqual(self.run_in(rows, table), 0, table.name)
         last = self.run_in(entries_of_job, job_id)[-1]
         self.assertEqual(

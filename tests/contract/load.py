@@ -9,7 +9,7 @@ from twisted.internet import reactor
 
 from lgi.config import LimitsSection
 from lgi.db.database import Database
-from lgi.db.schema import job_access, job_offers, job_queue, job_repositories
+from lgi.db.schema import job_access, job_offers, job_queue
 from lgi.httpd.peer import Caller
 from lgi.identity import parse_common_name
 from lgi.repository.files import Repositories
@@ -58,6 +58,7 @@ def fill(connection: Connection, jobs: int, named: tuple[str, ...] = ()) -> None
             row
             | {
                 "job_id": number,
+                "repository": f"JOB_bulk{number}",
                 "target_resources": target(number),
                 "owners": f"{owner(number)}, {group(number)}",
                 "read_access": f"admin, {owner(number)}",
@@ -80,9 +81,6 @@ def fill(connection: Connection, jobs: int, named: tuple[str, ...] = ()) -> None
                 ("w", owner(number)),
             )
         ],
-    )
-    connection.execute(
-        insert(job_repositories), [{"job_id": number, "name": f"JOB_bulk{number}"} for number in numbers]
     )
     connection.execute(
         insert(job_offers),

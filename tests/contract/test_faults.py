@@ -14,7 +14,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
-from lgi.db.database import Database, database_url, make_engine
+from lgi.db.database import CommitUnknown, Database, database_url, make_engine
 from lgi.db.grants import allow_user
 from lgi.db.jobs import insert_job, offer, pulse, update_job, without_pulse
 from lgi.db.locks import claim_offers, lock_job, locked_by_session, unlock_jobs
@@ -142,7 +142,7 @@ class MariaDBFaultTests(case.MariaDBCase, _Faults):
 
         with self.assertRaises(LGIError) as caught:
             await database.run("work", work)
-        overloaded(self, caught.exception)
+        self.assertIsInstance(caught.exception, CommitUnknown)
         self.assertEqual((len(calls), self.limits()["a"]), (1, 0))
         await database.run("work", raise_limit, "a")
         self.flushLoggedErrors()
@@ -184,7 +184,7 @@ class MariaDBFaultTests(case.MariaDBCase, _Faults):
         server.execute("SET GLOBAL sql_mode = ''")
         self.addCleanup(server.execute, f"SET GLOBAL sql_mode = '{mode}'")
         with self.assertRaises(DBAPIError):
-            await self.open().run("long", insert_job, job(application="a" * 300), "JOB_1", actor="mark")
+            await self.open().run("long", insert_job, job(application="a" * 300, repository="JOB_1"), actor="mark")
         self.assertEqual(self.run_in(rows, job_queue), 0)
 
     def test_claims_pass_over_what_others_are_claiming(self) -> None:
@@ -324,8 +324,8 @@ class SQLiteFaultTests(case.SQLiteCase, _Faults):
         database = self.open()
         other = self.engine.connect()
         writing = other.begin()
-        insert_job(other, job(), "JOB_1", actor="other")
-        done = Deferred.fromCoroutine(database.run("insert", insert_job, job(), "JOB_2", actor="mark"))
+        insert_job(other, job(repository="JOB_1"), actor="other")
+        done = Deferred.fromCoroutine(database.run("insert", insert_job, job(repository="JOB_2"), actor="mark"))
         # Readers need not wait.
         self.assertEqual(await database.read("look", rows, job_queue), 0)
         self.assertFalse(done.called)
@@ -343,7 +343,7 @@ class SQLiteFaultTests(case.SQLiteCase, _Faults):
                 await database.run("insert", lambda _connection: calls.append(1))
             overloaded(self, caught.exception)
         self.assertEqual(calls, [])
-        await database.run("insert", insert_job, job(), "JOB_1", actor="mark")
+        await database.run("insert", insert_job, job(repository="JOB_1"), actor="mark")
 
     async def test_full_disk_is_an_error_that_changes_nothing(self) -> None:
         database = self.open(threads=1)
@@ -356,10 +356,12 @@ class SQLiteFaultTests(case.SQLiteCase, _Faults):
         calls: list[int] = []
 
         def fill(connection: Connection) -> None:
-            calls.append(insert_job(connection, job(output=b"x" * 65_354), "JOB_1", actor="mark"))
+            calls.append(insert_job(connection, job(output=b"x" * 65_354, repository="JOB_1"), actor="mark"))
 
-        with self.assertRaisesRegex(DBAPIError, "full"):
+        with self.assertRaisesRegex(LGIError, "no room") as caught:
             await database.run("fill", fill)
+        overloaded(self, caught.exception)
+        self.flushLoggedErrors()
         self.assertEqual((calls, self.run_in(rows, job_queue)), ([], 0))
 
     def test_commits_survive_the_loss_of_power(self) -> None:

@@ -32,7 +32,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 for number in range(times):
     read(engine, add_one)
-    read(engine, insert_job, job(), f"other_{number}", actor="other")
+    read(engine, insert_job, job(repository=f"other_{number}"), actor="other")
 engine.dispose()
 """
 
@@ -61,7 +61,7 @@ class TransactionsContract(ContractCase):
 
     async def test_result_is_returned_and_the_change_is_there(self) -> None:
         database = self.open()
-        job_id = await database.run("insert", insert_job, job(), "JOB_1", actor="mark")
+        job_id = await database.run("insert", insert_job, job(repository="JOB_1"), actor="mark")
         self.assertEqual(self.fetch(job_id).owners, ("mark", "theor"))
         self.assertEqual(await database.read("count", rows, job_queue), 1)
 
@@ -69,7 +69,7 @@ class TransactionsContract(ContractCase):
         calls: list[int] = []
 
         def refuse(connection: Connection) -> None:
-            calls.append(insert_job(connection, job(), "JOB_1", actor="mark"))
+            calls.append(insert_job(connection, job(repository="JOB_1"), actor="mark"))
             raise LGIError(ErrorNumber.SUBMIT_REFUSED, "why")
 
         with self.assertRaises(LGIError) as caught:
@@ -81,7 +81,7 @@ class TransactionsContract(ContractCase):
         calls: list[int] = []
 
         def fail(connection: Connection) -> None:
-            calls.append(insert_job(connection, job(), "JOB_1", actor="mark"))
+            calls.append(insert_job(connection, job(repository="JOB_1"), actor="mark"))
             connection.exec_driver_sql("SELECT * FROM no_such_table")
 
         with self.assertRaisesRegex(Exception, "no_such_table"):
@@ -93,7 +93,7 @@ class TransactionsContract(ContractCase):
         for _ in range(3):
             with self.assertRaises(LGIError):
                 await database.run("refuse", _refuse)
-        await database.run("insert", insert_job, job(), "JOB_1", actor="mark")
+        await database.run("insert", insert_job, job(repository="JOB_1"), actor="mark")
         self.assertEqual(self.run_in(rows, job_queue), 1)
 
     async def test_what_is_read_and_then_written_is_not_overtaken(self) -> None:
@@ -126,7 +126,7 @@ class TransactionsContract(ContractCase):
             done: list[Deferred[Any]] = []
             for number in range(TIMES):
                 done.append(Deferred.fromCoroutine(database.run("add", add_one)))
-                insertion = database.run("insert", insert_job, job(), f"mine_{number}", actor="mine")
+                insertion = database.run("insert", insert_job, job(repository=f"mine_{number}"), actor="mine")
                 done.append(Deferred.fromCoroutine(insertion))
             await gatherResults(done)
             other.communicate(timeout=50)
@@ -143,13 +143,13 @@ class TransactionsContract(ContractCase):
         await database.read("count", rows, job_queue)
         database.stop()
         with self.assertRaises(LGIError) as caught:
-            await database.run("insert", insert_job, job(), "JOB_1", actor="mark")
+            await database.run("insert", insert_job, job(repository="JOB_1"), actor="mark")
         self.assertEqual(caught.exception.number, ErrorNumber.OVERLOADED)
         self.assertEqual(self.run_in(rows, job_queue), 0)
 
     async def test_stopping_waits_for_what_is_under_way(self) -> None:
         database = self.open()
-        written = Deferred.fromCoroutine(database.run("insert", insert_job, job(), "JOB_1", actor="mark"))
+        written = Deferred.fromCoroutine(database.run("insert", insert_job, job(repository="JOB_1"), actor="mark"))
         database.stop()
         await written
         self.assertEqual(self.run_in(rows, job_queue), 1)

@@ -20,10 +20,12 @@ from twisted.python.failure import Failure
 
 from lgi.admin.project import NewProject, config_text
 from lgi.admin.store import in_transaction, register_resource
+from lgi.bell import Bell
 from lgi.config import ServerConfig, load_config
 from lgi.db.database import Database
 from lgi.db.grants import allow_user
 from lgi.db.upgrade import upgrade_schema
+from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.peer import Caller
 from lgi.httpd.spool import Spool, SpooledFile
 from lgi.identity import parse_common_name
@@ -46,7 +48,7 @@ APPLICATIONS = ("hello_world", "lj_md")
 
 def certificate(common_name: str) -> str:
     """What stands for the certificate of this name; only compared, never parsed."""
-    return f"-----BEGIN CERTIFICATE-----\n{common_name.encode().hex()}\n-----END CERTIFICATE-----\n"
+    return f"-----BEGIN CERTIFICATE-----\n{common_name.encode('utf-8', 'replace').hex()}\n-----END CERTIFICATE-----\n"
 
 
 class NamedPeers:
@@ -55,7 +57,12 @@ class NamedPeers:
     def identify(self, transport: Any) -> Caller:
         """The caller whose common name the transport carries."""
         name = transport.common_name
-        return Caller(identity=parse_common_name(name), certificate=certificate(name))
+        try:
+            identity = parse_common_name(name)
+        except ValueError as problem:
+            # As lgi.httpd.peer has it.
+            raise LGIError(ErrorNumber.CERTIFICATE_REFUSED, str(problem)) from None
+        return Caller(identity=identity, certificate=certificate(name))
 
 
 @attrs.frozen(kw_only=True)
@@ -185,7 +192,8 @@ class MemoryServer:
         neighbours = Neighbours(
             name=SERVER.partition(";")[0], server=lambda url, _project: self.others[url], close=self.turn
         )
-        self.site = make_site(reactor, self.config, self.databases, NamedPeers(), self.repositories, neighbours)
+        bell = Bell(self.config.server.run_directory)
+        self.site = make_site(reactor, self.config, self.databases, NamedPeers(), self.repositories, neighbours, bell)
         self.site.doStart()
 
     @staticmethod

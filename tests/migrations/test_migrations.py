@@ -8,11 +8,11 @@ from unittest.mock import patch
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, insert, inspect
+from sqlalchemy import Connection, Engine, insert, inspect, select
 from twisted.trial.unittest import SynchronousTestCase
 
 from lgi.db.database import database_url, make_engine
-from lgi.db.schema import event_queue, metadata
+from lgi.db.schema import event_queue, job_queue, metadata
 from lgi.db.upgrade import MIGRATIONS, SchemaError, check_schema, upgrade_schema
 from tests import mariadb
 
@@ -88,6 +88,27 @@ class _Contract(SynchronousTestCase):
             check_schema(connection)
             self.assertEqual(len(connection.execute(event_queue.select()).all()), 2)
 
+    def test_jobs_are_kept(self) -> None:
+        """From the first schema: repositories move into the rows of jobs, numbers are never given out twice."""
+        engine = self.engine()
+        job = "'queued', 'a', 'o', 'r', 'w', 'any', '', '', 's', 0, 1, 0, 1"
+        with engine.begin() as connection:
+            upgrade_schema(connection, "0001")
+            for number in (1, 2, 7):
+                connection.exec_driver_sql(f"INSERT INTO job_queue VALUES ({number}, {job})")
+            connection.exec_driver_sql("INSERT INTO job_repositories VALUES (1, 'JOB_1'), (7, 'JOB_7')")
+            connection.exec_driver_sql("DELETE FROM job_queue WHERE job_id = 7")
+        with engine.begin() as connection:
+            upgrade_schema(connection)
+            rows = connection.execute(select(job_queue.c.job_id, job_queue.c.repository, job_queue.c.job_specifics))
+            self.assertEqual([tuple(row) for row in rows], [(1, "JOB_1", "s"), (2, "/2", "s")])
+            check_schema(connection)
+        with engine.begin() as connection:
+            values: dict[str, object] = {column.name: "" for column in job_queue.c if column.name != "job_id"}
+            values |= dict.fromkeys(("lock_state", "state_time_stamp", "daemon_pulse", "priority"), 0)
+            values |= {"input": b"", "output": b"", "repository": "JOB_8"}
+            self.assertEqual(connection.execute(insert(job_queue), values).inserted_primary_key, (8,))
+
     def test_the_right_schema_is_accepted(self) -> None:
         engine = self.engine()
         with engine.begin() as connection:
@@ -142,13 +163,14 @@ class SQLiteMigrationTests(_Contract):
         return f"sqlite:///{folder / 'project.sqlite'}"
 
     def definitions(self, engine: Engine) -> dict[str, object]:
-        """The text of CREATE TABLE, line by line: the order of constraints is of no importance."""
+        """The text of CREATE TABLE, line by line: the order of constraints is of no importance, nor are quotes."""
         with engine.connect() as connection:
             return {
                 name: sorted(
                     line.strip("\t ,")
                     for line in connection.exec_driver_sql("SELECT sql FROM sqlite_schema WHERE name = ?", (name,))
                     .scalar_one()
+                    .replace('"', "")
                     .splitlines()
                 )
                 for name in metadata.tables

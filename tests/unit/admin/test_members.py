@@ -16,7 +16,8 @@ from lgi.admin.store import in_transaction
 from lgi.ca import AuthorityError
 from lgi.config import load_config
 from lgi.daemon.config import read_config
-from lgi.db.resources import fetch_resource, offering
+from lgi.db.grants import fetch_grants
+from lgi.db.resources import fetch_resource
 from lgi.model import Resource, ServerFlag
 from tests.unit.admin.case import AdminCase
 from tests.unit.admin.test_project import certificate, common_name
@@ -177,8 +178,8 @@ class ResourceTests(OfficeCase):
         assert found is not None
         self.assertEqual(found.client_certificate, (place / "resource.crt").read_text())
         self.assertEqual(found.url, RESOURCE)
-        offered = in_transaction(self.database, lambda connection: offering(connection, "hello_world", ["any"]))
-        self.assertEqual(offered, (["any"], True))
+        grants = in_transaction(self.database, lambda connection: fetch_grants(connection, [], [], "hello_world"))
+        self.assertEqual(grants.offered_by, {RESOURCE})
 
     def test_configuration_is_one_that_the_daemon_takes(self) -> None:
         place = self.resource(RESOURCE, "lj_md", "hello_world")
@@ -198,7 +199,7 @@ class ResourceTests(OfficeCase):
 
     def test_failing_registration_leaves_no_directory(self) -> None:
         problem = AdminError("the database cannot be used: it is away")
-        with mock.patch("lgi.admin.members.in_transaction", side_effect=problem):
+        with mock.patch("lgi.admin.members.on_project", side_effect=problem):
             self.refused("it is away", self.resource)
         self.assertIsNone(self.registered())
         self.resource()

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import attrs
 from sqlalchemy import delete, insert, select, update
 
 from lgi.admin.store import in_transaction, register_resource
 from lgi.cli import admin_jobs
 from lgi.config import load_config
 from lgi.db.events import SCHEDULE_CYCLE
-from lgi.db.jobs import fetch_job, fetch_repository, insert_job
+from lgi.db.jobs import fetch_job, insert_job
 from lgi.db.locks import fetch_lock, lock_job
 from lgi.db.log import entries_of_job, record
 from lgi.db.schema import (
@@ -26,11 +27,11 @@ from lgi.db.schema import (
     job_log,
     job_offers,
     job_queue,
-    job_repositories,
     running_locks,
     running_sessions,
 )
 from lgi.db.sessions import start_session
+from lgi.db.upgrade import upgrade_schema
 from lgi.model import Job
 from lgi.repository.names import new_repository_name
 from lgi.setup import repositories_of
@@ -77,8 +78,9 @@ class OversightCase(AdminCase):
             "write_access": ("mark",),
             "state_time_stamp": NOW,
             "priority": NOW,
+            "repository": name,
         }
-        return self.run_in(insert_job, Job(**values | changes), name, actor="mark")
+        return self.run_in(insert_job, Job(**values | changes), actor="mark")
 
     def lock(self, job_id: int) -> int:
         """Lock a job in a new session; returns its number."""
@@ -98,7 +100,7 @@ class OversightCase(AdminCase):
 
     def tables(self) -> list[list[Any]]:
         """Everything there is of jobs."""
-        tables = (job_queue, job_offers, job_access, job_repositories, job_log, running_locks, event_queue)
+        tables = (job_queue, job_offers, job_access, job_log, running_locks, event_queue)
         return self.run_in(lambda by: [[tuple(row) for row in by.execute(select(table))] for table in tables])
 
     def refused(self, *arguments: str, saying: str) -> None:
@@ -208,8 +210,7 @@ class JobTests(OversightCase):
             self.submit(state=JobState.FINISHED),
         ]
         self.lock(kept[-1])
-        repository = self.run_in(fetch_repository, old[0])
-        assert repository is not None
+        repository = self.job(old[0]).repository
         before = self.tables()
         dry = self.admin("jobs", "purge", "--older-than", "7", "--dry-run")
         self.assertEqual(dry, {"deleted": [], "would_delete": [*old, aborted]})
@@ -362,9 +363,7 @@ class CheckTests(OversightCase):
             (insert(job_access).values(job_id=job, **access), job, {"job_access"}),
             (insert(job_access).values(job_id=gone, **access), gone, {"job_access"}),
             (delete(job_access).filter_by(job_id=held), held, {"job_access"}),
-            (delete(job_repositories).filter_by(job_id=job), job, {"job_repositories"}),
-            (insert(job_repositories).values(job_id=gone, name="x"), gone, {"job_repositories"}),
-            (update(job_repositories).filter_by(job_id=job).values(name="../x"), job, {"job_repositories"}),
+            (update(job_queue).where(job_queue.c.job_id == job).values(repository="../x"), job, {"job_queue"}),
             (delete(job_log).filter_by(job_id=job), job, {"job_log"}),
             (insert(job_log).values(job_id=job, to_state="running", **entry), job, {"job_log"}),
             (insert(job_log).values(job_id=gone, to_state="queued", **entry), gone, {"job_log"}),
@@ -383,10 +382,31 @@ class CheckTests(OversightCase):
 
     def test_files(self) -> None:
         job = self.submit()
-        repository = self.run_in(fetch_repository, job)
-        assert repository is not None
-        self.repositories.remove(repository)
-        self.assertEqual(self.problems("--repair"), [(job, "job_repositories", False)])
+        self.repositories.remove(self.job(job).repository)
+        self.assertEqual(self.problems("--repair"), [(job, "job_queue", False)])
+
+    def test_repositories_without_a_job(self) -> None:
+        """They are reported and removed when they are old; a submission under way has a young one."""
+        other = f"sqlite:///{self.config.parent / 'other.sqlite'}"
+        in_transaction(other, upgrade_schema, checked=False)
+        self.config.write_text(f"{self.config.read_text()}\n[projects.OTHER]\ndatabase = '{other}'\n")
+        mine = self.job(self.submit()).repository
+        theirs, young, old = (new_repository_name() for _ in range(3))
+        for name in (theirs, young, old):
+            self.repositories.create(name, ["mark"], [])
+        in_transaction(
+            other, lambda by: insert_job(by, attrs.evolve(self.job(1), job_id=0, repository=theirs), actor="x")
+        )
+        for name in (mine, theirs, old):
+            os.utime(self.repositories.path(name), (NOW, NOW))
+        for arguments, status in (([], 1), (["--repair"], 0)):
+            found, out, err = self.run_lgi("--json", "--project", "LGI", "admin", "check-db", *arguments)
+            self.assertEqual(found, status, err)
+            self.assertEqual(json.loads(out)["orphans"], [{"repository": old, "repaired": bool(arguments)}])
+        there = [name for name in (mine, theirs, young, old) if self.repositories.path(name).exists()]
+        self.assertEqual(there, [mine, theirs, young])
+        found, out, _err = self.run_lgi("--json", "--project", "LGI", "admin", "check-db")
+        self.assertEqual((found, json.loads(out)["orphans"]), (0, []))
 
     def test_in_batches(self) -> None:
         """Problems on both sides of a batch's end are all found, and no job is looked at twice."""

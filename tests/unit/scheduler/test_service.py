@@ -12,7 +12,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
 from lgi.admin.project import NewProject, make_project
-from lgi.admin.store import register_resource
+from lgi.admin.store import on_project, register_resource
 from lgi.config import SchedulerSection, load_config
 from lgi.db.events import REPOSITORY_RESOURCES, SCHEDULE_CYCLE, schedule
 from lgi.db.jobs import fetch_job
@@ -21,6 +21,7 @@ from lgi.db.schema import event_queue, job_log, job_queue, running_locks, runnin
 from lgi.db.sessions import SESSION_SECONDS
 from lgi.model import Job
 from lgi.repository.access import RESOURCE_LIST
+from lgi.scheduler import service as scheduler_service
 from lgi.scheduler import work
 from lgi.scheduler.service import ProjectScheduler, ResourceLists, SchedulerService
 from lgi.states import JobState
@@ -29,6 +30,7 @@ from tests.http.memory import OTHER_RESOURCE, PROJECT, RESOURCE, Answer, MemoryS
 
 PULSE = 3600
 INTERVAL = 60
+RECORD_DAYS = 400
 
 
 class SchedulerCase(ServerCase):
@@ -209,6 +211,42 @@ class PulseTests(SchedulerCase):
         self.assertEqual(await self.events(), [])
 
 
+class RecordTests(SchedulerCase):
+    """How long it is known what happened to jobs."""
+
+    async def test_forgotten(self) -> None:
+        """The record of a job that was deleted long ago goes whole, that of one that is there stays."""
+        kept, deleted, old = await self.server.submit(), await self.server.submit(), await self.server.submit()
+        for job_id in (deleted, old):
+            await self.server.user("delete_job", job_id=job_id)
+        long_ago = int(self.clock.seconds()) - RECORD_DAYS * 86_400 - 1
+
+        def age(connection: Connection) -> None:
+            connection.execute(update(job_log).where(job_log.c.job_id.in_([kept, old])).values(time=long_ago))
+
+        await self.change(age)
+        await self.scheduler.work()
+        found = [(await self.change(entries_of_job, job_id)) for job_id in (kept, deleted, old)]
+        self.assertEqual(
+            [[entry.to_state for entry in entries] for entries in found], [["queued"], ["queued", "deleted"], []]
+        )
+
+    async def test_in_batches(self) -> None:
+        self.patch(scheduler_service, "RECORD_BATCH", 2)
+
+        def fill(connection: Connection) -> None:
+            entry = {"time": 5, "from_state": "finished", "to_state": "deleted", "actor": "x", "detail": ""}
+            connection.execute(insert(job_log), [entry | {"job_id": 1000 + number} for number in range(5)])
+
+        await self.change(fill)
+        left = []
+        for _ in range(3):
+            await self.scheduler.work()
+            left.append(await self.count(job_log.c.number))
+            self.clock.advance(INTERVAL)
+        self.assertEqual(left, [3, 1, 0])
+
+
 class EventTests(SchedulerCase):
     """The agenda."""
 
@@ -297,3 +335,29 @@ class ServiceTests(TestCase):
         await MemoryServer.until(file.exists)
         self.assertEqual(file.read_text(), "LGI@localhost")
         await service.stopService()
+
+    async def test_events_are_worked_when_they_are_due(self) -> None:
+        """An event that somebody puts on the agenda is worked at once, one for later at its second."""
+        new = NewProject(directory=Path(self.mktemp()).absolute(), project=PROJECT, host="localhost", port=8443)
+        config = load_config(make_project(new).config)
+        # So that nothing is found by looking.
+        self.patch(scheduler_service, "LOOK_SECONDS", 3600.0)
+        file = config.repository.directory / RESOURCE_LIST
+        file.unlink()
+        service = SchedulerService(reactor, config)
+        service.startService()
+        self.addCleanup(service.stopService)
+
+        def plan(at: int) -> None:
+            on_project(config, PROJECT, lambda connection: schedule(connection, REPOSITORY_RESOURCES, at))
+
+        # The turn it begins with.
+        await MemoryServer.until(file.exists)
+        file.unlink()
+        plan(int(reactor.seconds()))
+        await MemoryServer.until(file.exists)
+        file.unlink()
+        due = int(reactor.seconds()) + 2
+        plan(due)
+        await MemoryServer.until(file.exists)
+        self.assertGreaterEqual(file.stat().st_mtime, due)

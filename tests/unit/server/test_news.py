@@ -27,11 +27,11 @@ class NewsTests(SynchronousTestCase):
     def test_told(self) -> None:
         """All who wait for the job are woken at once, nobody else is."""
         first, second, other = self.wait(1), self.wait(1), self.wait(2)
-        self.news.tell(1, 3)
+        self.news.tell([1, 3])
         self.successResultOf(first)
         self.successResultOf(second)
         self.assertNoResult(other)
-        self.news.tell(2)
+        self.news.tell([2])
         self.successResultOf(other)
         self.clean()
 
@@ -55,7 +55,7 @@ class NewsTests(SynchronousTestCase):
         self.clock.advance(0.1)
         self.successResultOf(first)
         self.assertNoResult(second)
-        self.news.tell(1)
+        self.news.tell([1])
         self.successResultOf(second)
         self.clean()
 
@@ -63,7 +63,7 @@ class NewsTests(SynchronousTestCase):
         waiting = self.wait(1)
         waiting.cancel()
         self.failureResultOf(waiting)
-        self.news.tell(1)
+        self.news.tell([1])
         self.clean()
 
     def test_stopped(self) -> None:
