@@ -69,7 +69,7 @@ class Bell:
         """Tell the others, without waiting for any; a directory that is not there has nobody in it."""
         try:
             sender = self._open()
-            names = os.listdir(self._folder)
+            names = os.listdir(self._folder)  # noqa: PTH208 - by its descriptor
         except OSError as problem:
             if not isinstance(problem, FileNotFoundError):
                 self._log.warn("{folder}: {problem}", folder=self._directory, problem=problem.strerror)

@@ -74,6 +74,13 @@ class Administrator:
             raise AdminError(f"{self._described(table, key)} is not there")
         return self._make(delete_statement(table, key))
 
+    def set_capabilities(self, name: str, capabilities: str) -> Update:
+        """Let a registered server or resource offer something else."""
+        key = {"resource_name": name}
+        if self.meant_here and not self._is_here(RESOURCES, key):
+            raise AdminError(f"{name} is not registered in the project")
+        return self._make(update_statement(RESOURCES, {"resource_capabilities": capabilities}, key))
+
     def register(self, row: Mapping[str, Value]) -> Update:
         """Add a resource, or give one that is there these values."""
         key = {name: row[name] for name in KEYS[RESOURCES]}

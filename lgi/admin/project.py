@@ -38,7 +38,7 @@ private_key = "../server/server.key"
 ca_certificate = "../ca/ca.crt"
 revoked = "../ca/crl.pem"      # lgi ca revoke writes it, the server looks at every request
 ca_certificate_url = {ca_url}
-# idle_timeout = 120           # seconds that a client may keep silent; a slow one may take so long and 1 s per 1,000 bytes
+# idle_timeout = 120           # seconds that a client may keep silent, and a slow one beside 1 s for 1,000 bytes
 # run_directory = "../run"     # where the server and its scheduler wake each other
 
 [repository]

@@ -26,6 +26,7 @@ for _command in (
     rules.list_,
     rules.add,
     rules.delete,
+    rules.set_capabilities,
     admin_jobs.jobs,
     admin_sessions.sessions,
     admin_sessions.locks,

@@ -178,6 +178,25 @@ def delete(options: Options, kind: str, rule: str, name: str | None, application
     _change(desk, servers, lambda by: by.remove(table, key))
 
 
+@click.command("set-capabilities")
+@click.argument("name")
+@click.argument("capabilities")
+@servers_option
+@server_options
+@common_options
+@pass_options
+def set_capabilities(options: Options, name: str, capabilities: str, servers: str) -> None:
+    """Say what a project server offers: XML with an element for each application; "" for nothing.
+
+    With '<file_storage> </file_storage>' the server keeps the files of jobs for file_storage for as long as those
+    jobs are there. The daemon of a resource says what that one offers, each time that it signs up.
+
+    On the master only; the project's other servers take the change over.
+    """
+    desk = open_desk(options)
+    _change(desk, servers, lambda by: by.set_capabilities(name, capabilities))
+
+
 def _change(desk: Desk, servers: str, action: Callable[[Administrator], Update]) -> None:
     wanted = decode_list(servers)
     if not wanted:

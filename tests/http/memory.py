@@ -192,8 +192,8 @@ class MemoryServer:
         neighbours = Neighbours(
             name=SERVER.partition(";")[0], server=lambda url, _project: self.others[url], close=self.turn
         )
-        bell = Bell(self.config.server.run_directory)
-        self.site = make_site(reactor, self.config, self.databases, NamedPeers(), self.repositories, neighbours, bell)
+        self.bell = Bell(self.config.server.run_directory)
+        self.site = make_site(reactor, self.config, self.databases, NamedPeers(), self.repositories, neighbours, self.bell)
         self.site.doStart()
 
     @staticmethod

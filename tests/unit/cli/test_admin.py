@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from lgi.cli.main import lgi
 from lgi.cli.options import Options
 from lgi.config import load_config
 from lgi.db.events import UPDATE_SERVERS
+from lgi.db.grants import fetch_grants
 from lgi.db.resources import fetch_resource
 from lgi.db.schema import event_queue, updates, users_allowed
 from lgi.db.statements import understand
@@ -193,6 +195,36 @@ class ResourceTests(AdminCase):
         self.admin("del", "resources", "--name", "r@x")
         self.assertIsNone(self.resource("r@x"))
         self.fails("admin", "del", "resources", "--name", "LGI@localhost", saying="0 master servers")
+
+    def test_what_a_server_offers(self) -> None:
+        """Its capabilities are an update like others, and let jobs in that only it can take."""
+        database = load_config(self.config).projects["LGI"].database
+
+        def offered() -> set[str]:
+            names = ("file_storage", "archive")
+            grants = [
+                in_transaction(database, partial(fetch_grants, users=[], groups=[], application=name))
+                for name in names
+            ]
+            return {name for name, found in zip(names, grants, strict=True) if found.offered_by}
+
+        storage = "<file_storage>  </file_storage> <archive> it's 1 TB </archive>"
+        made = self.admin("set-capabilities", "LGI@localhost", storage)
+        self.assertTrue(made["carried_out_here"])
+        self.assertTrue(made["update"].startswith("UPDATE active_resources SET resource_capabilities="))
+        self.assertEqual(offered(), {"file_storage", "archive"})
+        server = self.resource("LGI@localhost")
+        assert server is not None
+        self.assertEqual((server.resource_capabilities, int(server.project_server)), (storage, 1))
+        for name, capabilities, saying in (
+            ("nobody@localhost", storage, "is not registered"),
+            ("LGI@localhost", "<file_storage>", "capabilities"),
+            ("LGI@localhost", "<error> 1 </error>", "capabilities"),
+        ):
+            self.fails("admin", "set-capabilities", name, capabilities, saying=saying)
+        self.assertEqual(offered(), {"file_storage", "archive"})
+        self.admin("set-capabilities", "LGI@localhost", "")
+        self.assertEqual(offered(), set())
 
     def test_issued_certificates_are_updates(self) -> None:
         """`lgi ca issue resource` registers on the other servers too, also when it renews."""
