@@ -80,7 +80,10 @@ class SchedulerSection:
 
 @attrs.frozen(kw_only=True)
 class LimitsSection:
-    """`[limits]`: what one call may ask for; times in seconds."""
+    """`[limits]`: what one call may ask for; times in seconds.
+
+    `work_wait` is how long a resource may wait for work in one call, 0 if not at all, `waiting` how many may do so.
+    """
 
     work_default: int = attrs.field(default=32, validator=_at_least(1))
     work_maximum: int = attrs.field(default=256, validator=_at_least(1))
@@ -89,6 +92,8 @@ class LimitsSection:
     lock_wait: int = attrs.field(default=30, validator=_at_least(0))
     back_off: int = attrs.field(default=10, validator=_at_least(1))
     requests: int = attrs.field(default=256, validator=_at_least(1))
+    work_wait: int = attrs.field(default=240, validator=_at_least(0, 1200))
+    waiting: int = attrs.field(default=4096, validator=_at_least(1))
 
 
 @attrs.frozen(kw_only=True)

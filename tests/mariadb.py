@@ -178,6 +178,13 @@ class PrivateMariaDB:
         name = url.rpartition("?")[0].rpartition("/")[2]
         self.execute(f"DROP DATABASE {name}")
 
+    def kill(self) -> None:
+        """End the server as a loss of power does; `start` recovers what was committed."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
     def stop(self) -> None:
         """End the server, if it runs, and wait for its end."""
         process, self._process = self._process, None

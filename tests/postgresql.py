@@ -144,6 +144,13 @@ class PrivatePostgreSQL:
             query={"host": str(self._folder)},
         ).render_as_string(hide_password=False)
 
+    def kill(self) -> None:
+        """End the server as a crash does, its processes included, and write nothing; `start` recovers."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGQUIT)
+            process.wait()
+
     def stop(self) -> None:
         """End the server, if it runs, and wait for its end."""
         process, self._process = self._process, None

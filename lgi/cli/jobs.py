@@ -20,7 +20,13 @@ STORED = tuple(state.value for state in JobState if state is not JobState.DELETE
 
 # What may be wrong with one job while there is nothing wrong with the next.
 ABOUT_ONE_JOB = frozenset(
-    {ErrorNumber.JOB_UNKNOWN, ErrorNumber.READ_REFUSED, ErrorNumber.MODIFY_REFUSED, ErrorNumber.OVERLOADED}
+    {
+        ErrorNumber.JOB_UNKNOWN,
+        ErrorNumber.INTERFACE_LOCK_MISSING,
+        ErrorNumber.READ_REFUSED,
+        ErrorNumber.MODIFY_REFUSED,
+        ErrorNumber.OVERLOADED,
+    }
 )
 
 JOB_ID = click.IntRange(min=1)

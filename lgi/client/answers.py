@@ -79,6 +79,15 @@ class ServerList:
         return tuple(dict.fromkeys(server for server in (self.master, *self.slaves, self.this) if server))
 
 
+@attrs.frozen(kw_only=True)
+class SignedUp:
+    """A session that was started; in it the resource may wait for work, for `work_wait` seconds (0: not at all)."""
+
+    session_id: int
+    servers: ServerList
+    work_wait: int = 0
+
+
 def read_whole(body: bytes, tag: str) -> etree._Element:
     """The element `tag` that an answer is; raises AnswerMalformed, also for one that breaks off.
 

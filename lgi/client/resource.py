@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
-from lgi.client.answers import JobAnswer, ServerList, read_integer, read_job, read_servers
-from lgi.client.post import Server
-from lgi.lists import encode_list
+from lgi.client.answers import JobAnswer, SignedUp, read_integer, read_job, read_servers
+from lgi.client.post import CALL_TIMEOUT, Server
+from lgi.lists import decode_list, encode_list
 from lgi.states import JobState
 from lgi.wire.binhex import encode_binhex
+from lgi.wire.dialect import text_of
 
 
 @attrs.frozen(kw_only=True)
@@ -20,11 +23,16 @@ class ResourceClient:
 
     server: Server
 
-    async def signup(self, capabilities: str | None = None) -> tuple[int, ServerList]:
+    async def signup(self, capabilities: str | None = None) -> SignedUp:
         """Start a session; `capabilities` is XML with an element for each application offered."""
         fields = {} if capabilities is None else {"capabilities": capabilities}
         response = await self.server.call("resources/resource_signup_resource.php", fields)
-        return read_integer(response, "session_id"), read_servers(response)
+        return SignedUp(
+            session_id=read_integer(response, "session_id"),
+            servers=read_servers(response),
+            # Deployed servers know nothing of it.
+            work_wait=read_integer(response, "work_wait") if response.find("work_wait") is not None else 0,
+        )
 
     async def signoff(self, session_id: int) -> None:
         """End the session, which frees its locks."""
@@ -46,6 +54,18 @@ class ResourceClient:
         )
         # The answer leaves the state out, as all of them are queued.
         return [read_job(node, state=JobState.QUEUED) for node in response.findall("job")]
+
+    async def wait_for_work(self, session_id: int, applications: Sequence[str], seconds: int) -> tuple[str, ...]:
+        """Wait at most `seconds` until it is worth requesting work, and return of which applications.
+
+        Only for servers that offer it, see `SignedUp`. Nothing is locked.
+        """
+        response = await self.server.call(
+            "resources/resource_request_work.php",
+            {"session_id": session_id, "wait": seconds, "applications": encode_list(applications)},
+            timeout=seconds + CALL_TIMEOUT,
+        )
+        return decode_list(text_of(response, "work_for"))
 
     async def lock(self, session_id: int, job_id: int) -> None:
         """Lock a job; error 22 when somebody else holds it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 
 from lgi.daemon.keeper import Keeper
@@ -16,11 +18,18 @@ class Holdings:
     reserved: list[Taken] = attrs.Factory(list)
     refused: set[tuple[str, str, int]] = attrs.Factory(set)
     """Project, server and number of jobs whose directory was refused before there was a keeper."""
+    freed: Callable[[], None] = lambda: None
+    """Called when there is room for a job more."""
 
     @property
     def taken(self) -> tuple[Taken, ...]:
         """All of them, for the limits; directories that were refused keep their places."""
         return (*(keeper.taken for keeper in self.keepers), *self.reserved)
+
+    def drop(self, keeper: Keeper) -> None:
+        """A job is held no longer."""
+        self.keepers.remove(keeper)
+        self.freed()
 
     def find(self, project: str, server: str, job_id: int) -> Keeper | None:
         """The keeper of a server's job."""

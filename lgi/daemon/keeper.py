@@ -78,7 +78,7 @@ class Keeper:
     async def take(self, session_id: int, offered: Job) -> None:
         """Make a queued job that the session holds locked ours and running.
 
-        `work` is for after the unlocking. Raises NoAnswer, ServerRefused, OSError or Tampered; the next pulse finds
+        `work` is for the caller to begin. Raises NoAnswer, ServerRefused, OSError or Tampered; the next pulse finds
         out then whose the job is.
         """
         self._asking = True

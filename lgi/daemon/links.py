@@ -6,16 +6,16 @@ refuses by number stays `ServerRefused`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 import attrs
-from twisted.internet.defer import DeferredLock, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, DeferredSemaphore
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from lgi.client.answers import AnswerMalformed, JobAnswer, ServerList, ServerRefused, ServerUnreachable
+from lgi.client.answers import AnswerMalformed, JobAnswer, ServerRefused, ServerUnreachable, SignedUp
 from lgi.errors import ErrorNumber
 from lgi.model import Job
 from lgi.states import JobState
@@ -41,7 +41,7 @@ class OddAnswer(NoAnswer):
 class Calls(Protocol):
     """What the daemon needs of `lgi.client.resource.ResourceClient`."""
 
-    async def signup(self, capabilities: str | None = None) -> tuple[int, ServerList]:
+    async def signup(self, capabilities: str | None = None) -> SignedUp:
         """Start a session."""
 
     async def signoff(self, session_id: int) -> None:
@@ -51,6 +51,9 @@ class Calls(Protocol):
         self, session_id: int, application: str, *, start: int = 0, limit: int = 32, owners: tuple[str, ...] = ()
     ) -> list[JobAnswer]:
         """Queued jobs, locked."""
+
+    async def wait_for_work(self, session_id: int, applications: Sequence[str], seconds: int) -> tuple[str, ...]:
+        """Wait until there may be work; of which applications."""
 
     async def lock(self, session_id: int, job_id: int) -> None:
         """Lock a job."""
@@ -97,6 +100,8 @@ class Link:
         self._opening = DeferredLock()
         self._slots = DeferredSemaphore(CALLS_AT_ONCE)
         self._closing = False
+        self._wait: Deferred[tuple[str, ...]] | None = None
+        self._unlocking: dict[int, Deferred[None]] = {}
 
     def close(self) -> None:
         """From now on do not wait for a server before a session is signed off."""
@@ -142,16 +147,47 @@ class Link:
         )
         return [answer.job for answer in answers]
 
+    async def wait_for_work(self, session_id: int, applications: Sequence[str], seconds: int) -> tuple[str, ...]:
+        """Wait until there may be work, for at most `seconds` and until `let_go`; of which applications."""
+        return await self._ask(lambda: self._waited(session_id, applications, seconds), waiting=True)
+
+    async def _waited(self, session_id: int, applications: Sequence[str], seconds: int) -> tuple[str, ...]:
+        wait = Deferred.fromCoroutine(self._calls.wait_for_work(session_id, applications, seconds))
+        self._wait = wait
+        try:
+            return await wait
+        except (CancelledError, ServerUnreachable):
+            if self._wait is not wait:
+                # Let go: there is nothing to complain about.
+                return ()
+            raise
+        finally:
+            if self._wait is wait:
+                self._wait = None
+
+    def let_go(self) -> None:
+        """Wait for work no longer."""
+        wait, self._wait = self._wait, None
+        if wait is not None:
+            wait.cancel()
+
     async def unlock(self, session_id: int, job_id: int) -> None:
         """Give a lock back as well as it goes: what is left over ends with the session."""
+        done = self._unlocking[job_id] = Deferred()
         try:
             await self._ask(lambda: self._calls.unlock(session_id, job_id))
         except (NoAnswer, ServerRefused) as problem:
             _log.debug("{url}: job {job_id} not unlocked: {problem}", url=self.url, job_id=job_id, problem=problem)
+        finally:
+            del self._unlocking[job_id]
+            done.callback(None)
 
     @asynccontextmanager
     async def locked(self, job_id: int) -> AsyncIterator[int]:
         """Hold the lock on a job, in the session whose number is the value."""
+        while job_id in self._unlocking:
+            # By another session of this daemon, which then is out of the way.
+            await self._unlocking[job_id]
         async with self.shared_session() as session_id:
             await self._ask(lambda: self._calls.lock(session_id, job_id))
             try:
@@ -160,13 +196,13 @@ class Link:
                 await self.unlock(session_id, job_id)
 
     @asynccontextmanager
-    async def session(self, capabilities: str) -> AsyncIterator[tuple[int, ServerList]]:
+    async def session(self, capabilities: str) -> AsyncIterator[SignedUp]:
         """A session of one's own, as work requests need: the server refuses them while its session holds locks."""
-        session_id, servers = await self._ask(lambda: self._calls.signup(capabilities))
+        signed_up = await self._ask(lambda: self._calls.signup(capabilities))
         try:
-            yield session_id, servers
+            yield signed_up
         finally:
-            await self._sign_off(session_id)
+            await self._sign_off(signed_up.session_id)
 
     @asynccontextmanager
     async def shared_session(self) -> AsyncIterator[int]:
@@ -174,8 +210,8 @@ class Link:
         await self._opening.acquire()
         try:
             if self._shared is None:
-                session_id, _ = await self._ask(lambda: self._calls.signup(None))
-                self._shared = _Session(session_id)
+                signed_up = await self._ask(lambda: self._calls.signup(None))
+                self._shared = _Session(signed_up.session_id)
             session = self._shared
             session.users += 1
         finally:
@@ -214,11 +250,12 @@ class Link:
             problem=problem,
         )
 
-    async def _ask(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
+    async def _ask(self, call: Callable[[], Awaitable[_Answer]], *, waiting: bool = False) -> _Answer:
         pause = self._quiet_until - self._clock.seconds()
         if pause > 0:
             raise NoAnswer(f"{self.url} asked to be left alone for {pause:.0f} s more")
-        await self._slots.acquire()
+        # A call that waits keeps others from nothing.
+        slots = None if waiting else await self._slots.acquire()
         try:
             answer = await call()
         except (ServerUnreachable, AnswerMalformed) as problem:
@@ -231,7 +268,8 @@ class Link:
             self._spoke()
             raise
         finally:
-            self._slots.release()
+            if slots is not None:
+                slots.release()
         self._spoke()
         return answer
 

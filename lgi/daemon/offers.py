@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from lgi.client.answers import ServerRefused
@@ -57,12 +58,15 @@ class Offers:
         except (NoAnswer, ServerRefused, OSError, Tampered) as problem:
             # What is on disk is sorted out at the next pulse.
             reason = str(problem)
-        await place.link.unlock(session_id, job.job_id)
+        unlocking = Deferred.fromCoroutine(place.link.unlock(session_id, job.job_id))
         key = (place.project.name, place.link.url, job.job_id)
         if keeper is not None:
             self._rejected.pop(key, None)
+            # It is ours, whoever holds the lock; its report waits for the end of the unlocking.
             keeper.work()
+            await unlocking
             return True
+        await unlocking
         if len(self._rejected) > REMEMBERED:
             self._rejected.clear()
         if self._rejected.get(key) != reason:
@@ -97,7 +101,7 @@ class Offers:
             self._holdings.reserved.remove(place_taken)
         if directory is None:
             return None, reason
-        keeper = Keeper(tools=self._tools, directory=directory, gone=self._holdings.keepers.remove)
+        keeper = Keeper(tools=self._tools, directory=directory, gone=self._holdings.drop)
         self._holdings.keepers.append(keeper)
         await keeper.take(session_id, job)
         _log.info(

@@ -87,8 +87,16 @@ class Daemon:
         )
         offers = Offers(config=config, seal=seal, tools=self._tools, holdings=self.holdings)
         self._work = WorkCycle(
-            config=config, links=self._links, scripts=self._scripts, offers=offers, tasks=self.tasks, chance=chance
+            config=config,
+            links=self._links,
+            scripts=self._scripts,
+            offers=offers,
+            tasks=self.tasks,
+            clock=clock,
+            chance=chance,
+            cycle=cycles.slow,
         )
+        self.holdings.freed = self._work.freed
         self._loops = [(LoopingCall(self._update), cycles.fast), (LoopingCall(self._work.turn), cycles.slow)]
         for loop, _ in self._loops:
             loop.clock = clock
@@ -97,7 +105,7 @@ class Daemon:
         """Take up the jobs that the run directory holds, and begin the cycles."""
         for directory in scan(self._config.run_directory, self._seal):
             try:
-                keeper = Keeper(tools=self._tools, directory=directory, gone=self.holdings.keepers.remove)
+                keeper = Keeper(tools=self._tools, directory=directory, gone=self.holdings.drop)
             except Tampered as problem:
                 _log.critical("refused, nothing of this job is run or reported: {problem}", problem=problem)
                 self._keep_place(directory)

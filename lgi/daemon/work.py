@@ -1,13 +1,18 @@
-"""The work request cycle: every application, at every server of its project (LGI 1.41, Resource daemon)."""
+"""Asking for work: every application, at every server of its project (LGI 1.41, Resource daemon).
+
+Each cycle asks all servers. One that offers it is then waited for in the same session, and asked again the moment it
+has something; the cycles leave it alone as long as that goes on.
+"""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.logger import Logger
 
-from lgi.client.answers import ServerList, ServerRefused
+from lgi.client.answers import ServerList, ServerRefused, SignedUp
 from lgi.daemon import limits
 from lgi.daemon.config import ApplicationConfig, DaemonConfig, ProjectConfig
 from lgi.daemon.links import Link, Links, NoAnswer
@@ -18,6 +23,10 @@ from lgi.wire.dialect import raw_element
 
 _log = Logger()
 _MOST_PAGES = 16
+# Seconds after which a server that is waited for is asked for everything all the same: a hint may be lost.
+LOOK_AGAIN = 60
+# Seconds until a server that had been waited for, and fell silent, is tried again, however long the cycle.
+TRY_AGAIN = 5.0
 
 
 def capabilities(project: ProjectConfig) -> str:
@@ -36,9 +45,13 @@ class WorkCycle:
         scripts: Scripts,
         offers: Offers,
         tasks: Tasks,
+        clock: Any,
         chance: random.Random,
+        cycle: float,
     ) -> None:
         self._config = config
+        self._clock = clock
+        self._cycle = cycle
         self._links = links
         self._scripts = scripts
         self._offers = offers
@@ -52,17 +65,66 @@ class WorkCycle:
         self._asking: set[tuple[str, str]] = set()
         self._introduced: set[tuple[str, str]] = set()
         self._said: dict[Any, str] = {}
+        self._held: dict[tuple[str, str], tuple[Link, frozenset[str]]] = {}
+        self._telling: set[tuple[str, str]] = set()
+        self._retries: dict[str, Any] = {}
         self._stopping = False
 
     def stop(self) -> None:
-        """Begin nothing any more."""
+        """Begin nothing any more, and wait for nothing."""
         self._stopping = True
+        for retry in self._retries.values():
+            if retry.active():
+                retry.cancel()
+        self._let_go()
+
+    def reconfigure(self, config: DaemonConfig) -> None:
+        """Ask by this from now on; what has begun by another ends as it can, with nothing taken that is not in this."""
+        before = {project.name: project.master_server for project in self._config.projects}
+        self._config = config
+        for project in config.projects:
+            if before.get(project.name) != project.master_server:
+                self._servers[project.name] = (project.master_server,)
+                self._masters[project.name] = project.master_server
+        self._introduced.clear()  # each server is told what is offered now
+        self._said.clear()
+        self._let_go()
+
+    def _current(self, project: ProjectConfig) -> bool:
+        return project in self._config.projects
+
+    def _let_go(self) -> None:
+        for link, _names in list(self._held.values()):
+            link.let_go()
+
+    def freed(self) -> None:
+        """There is room for a job more: ask for it where that was not waited for."""
+        for project in self._config.projects:
+            roomy = {app.name for app in project.applications if self._has_room(project, app)}
+            for url in self._servers[project.name]:
+                held = self._held.get((project.name, url))
+                if held is not None and not roomy <= held[1]:
+                    held[0].let_go()
+            if roomy and any((project.name, url) in self._telling for url in self._servers[project.name]):
+                self._begin(project)
+
+    def _has_room(self, project: ProjectConfig, application: ApplicationConfig) -> bool:
+        return limits.room(self._offers.levels(project, application)) > 0
 
     def turn(self) -> None:
         """Begin one cycle."""
         for project in self._chance.sample(self._config.projects, len(self._config.projects)):
-            if project.name not in self._checking and not self._stopping:
-                self._tasks.start(f"asking for work of project {project.name}", self._project(project))
+            self._begin(project)
+
+    def _begin(self, project: ProjectConfig) -> None:
+        busy = all((project.name, url) in self._asking for url in self._servers[project.name])
+        if project.name not in self._checking and not self._stopping and not busy:
+            self._tasks.start(f"asking for work of project {project.name}", self._project(project))
+
+    def _begin_anew(self, name: str) -> None:
+        for project in self._config.projects:
+            if project.name == name:
+                self._begin(project)
 
     async def _project(self, project: ProjectConfig) -> None:
         self._checking.add(project.name)
@@ -70,7 +132,8 @@ class WorkCycle:
             applications = [app for app in project.applications if await self._may_ask(project, app)]
         finally:
             self._checking.remove(project.name)
-        self._spread(project, applications)
+        if self._current(project):
+            self._spread(project, applications)
 
     def _spread(self, project: ProjectConfig, applications: list[ApplicationConfig]) -> None:
         for url in self._chance.sample(self._servers[project.name], len(self._servers[project.name])):
@@ -83,7 +146,7 @@ class WorkCycle:
             )
 
     async def _may_ask(self, project: ProjectConfig, application: ApplicationConfig) -> bool:
-        if limits.room(self._offers.levels(project, application)) == 0:
+        if not self._has_room(project, application):
             return False
         script = application.check_system_limits_script
         if script is None:
@@ -98,23 +161,72 @@ class WorkCycle:
 
     async def _server(self, project: ProjectConfig, url: str, applications: list[ApplicationConfig]) -> None:
         link = self._links.to(project.name, url)
+        key = (project.name, url)
         try:
-            async with link.session(capabilities(project)) as (session_id, servers):
-                self._introduced.add((project.name, url))
+            async with link.session(capabilities(project)) as signed_up:
+                self._introduced.add(key)
                 if url == project.master_server:
-                    self._learn(project, servers, applications)
-                for application in self._chance.sample(applications, len(applications)):
-                    await self._application(project, application, link, session_id)
-            self._say(url, "", "")
+                    self._learn(project, signed_up.servers, applications)
+                await self._look(project, applications, link, signed_up.session_id)
+                self._say(url, "", "")
+                if signed_up.work_wait:
+                    self._telling.add(key)
+                    await self._wait(project, link, signed_up)
+                else:
+                    self._telling.discard(key)
         except NoAnswer as problem:
             _log.debug("{problem}", problem=problem)
+            self._try_again(project, key)
         except ServerRefused as refusal:
             self._say(url, str(refusal), f"{url} gives no work of project {project.name}")
+            self._try_again(project, key)
         finally:
-            self._asking.discard((project.name, url))
+            self._asking.discard(key)
+            if not self._current(project):
+                self._begin_anew(project.name)
+
+    async def _look(
+        self, project: ProjectConfig, applications: Sequence[ApplicationConfig], link: Link, session_id: int
+    ) -> None:
+        for application in self._chance.sample(applications, len(applications)):
+            await self._application(project, application, link, session_id)
+
+    async def _wait(self, project: ProjectConfig, link: Link, signed_up: SignedUp) -> None:
+        """Wait for work in a session, and take it, until there is no room for any.
+
+        `freed` begins anew then. The session is signed off meanwhile, since the server would end it.
+        """
+        key = (project.name, link.url)
+        while not self._stopping and self._current(project):
+            wanted = [app for app in project.applications if await self._may_ask(project, app)]
+            names = frozenset(app.name for app in wanted)
+            if not wanted or self._stopping:
+                return
+            seconds = min(signed_up.work_wait, LOOK_AGAIN)
+            if any(app.name not in names and self._has_room(project, app) for app in project.applications):
+                # Its script says no for now, and is asked again in the next cycle.
+                seconds = max(1, min(seconds, int(self._cycle)))
+            self._held[key] = (link, names)
+            try:
+                told = await link.wait_for_work(signed_up.session_id, sorted(names), seconds)
+            finally:
+                del self._held[key]
+            # Told of nothing, look at everything: time is up, or there is room for what was not waited for.
+            look_at = [app for app in project.applications if app.name in told or not told]
+            wanted = [app for app in look_at if await self._may_ask(project, app)]
+            await self._look(project, wanted, link, signed_up.session_id)
+
+    def _try_again(self, project: ProjectConfig, key: tuple[str, str]) -> None:
+        if key not in self._telling or self._stopping or self._cycle <= TRY_AGAIN:
+            return
+        retry = self._retries.get(project.name)
+        if retry is None or not retry.active():
+            self._retries[project.name] = self._clock.callLater(TRY_AGAIN, self._begin_anew, project.name)
 
     def _learn(self, project: ProjectConfig, servers: ServerList, applications: list[ApplicationConfig]) -> None:
         """Take over the list of the project's servers; the configured address stands for the one that gave it."""
+        if not self._current(project):
+            return
         others = [url.rstrip("/") for url in servers.all if url != servers.this]
         known = tuple(dict.fromkeys([project.master_server, *others]))
         self._masters[project.name] = servers.master.rstrip("/") or project.master_server

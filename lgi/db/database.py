@@ -101,6 +101,8 @@ def make_engine(url: URL, *, pool_size: int = 8, patience: int | None = None) ->
             max_overflow=0,
             pool_recycle=3600,
             isolation_level="READ COMMITTED",
+            # Every transaction ends before its connection is given back: one more rollback would say nothing new.
+            pool_reset_on_return=None,
             connect_args=options,
         )
     except (NoSuchModuleError, ModuleNotFoundError) as problem:

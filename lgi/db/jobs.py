@@ -64,9 +64,18 @@ def insert_job(connection: Connection, job: Job, *, actor: str) -> int:
     return job_id
 
 
-def offer(connection: Connection, job_id: int, application: str, targets: Sequence[str], priority: int) -> None:
-    """Let resources find a queued job that nobody holds."""
-    note(connection, Changes(offers=frozenset((application, target) for target in targets)))
+def offer(
+    connection: Connection,
+    job_id: int,
+    application: str,
+    targets: Sequence[str],
+    priority: int,
+    *,
+    quietly: bool = False,
+) -> None:
+    """Let resources find a queued job that nobody holds, and tell those that wait for work unless it is `quietly`."""
+    if not quietly:
+        note(connection, Changes(offers=frozenset((application, target) for target in targets)))
     connection.execute(
         insert(job_offers).values(
             [

@@ -61,8 +61,11 @@ def held_lock(connection: Connection, job_id: int, *, resource_id: int, session_
     return lock
 
 
-def unlock_jobs(connection: Connection, job_ids: Sequence[int]) -> int:
-    """Take the locks off these jobs and offer again those that are queued; returns how many locks there were."""
+def unlock_jobs(connection: Connection, job_ids: Sequence[int], *, quietly: bool = False) -> int:
+    """Take the locks off these jobs and offer again those that are queued; returns how many locks there were.
+
+    `quietly` where a resource gives back what it does not want: who waits for work is told of it in time.
+    """
     if not job_ids:
         return 0
     note(connection, Changes(jobs=frozenset(job_ids)))
@@ -77,7 +80,14 @@ def unlock_jobs(connection: Connection, job_ids: Sequence[int]) -> int:
         # One that the scheduler queued again while it was being locked is on offer already.
         withdraw(connection, [row.job_id for row in queued])
     for row in queued:
-        offer(connection, row.job_id, row.application, decode_list(row.target_resources), row.priority)
+        offer(
+            connection,
+            row.job_id,
+            row.application,
+            decode_list(row.target_resources),
+            row.priority,
+            quietly=quietly,
+        )
     return freed
 
 
@@ -104,6 +114,16 @@ def _of_owners(owners: Sequence[str]) -> list[ColumnElement[bool]]:
     if allowed and ANY not in allowed:
         conditions.append(owned_by(allowed))
     return conditions
+
+
+def on_offer(connection: Connection, application: str) -> bool:
+    """Whether there is a job on offer to any resource."""
+    found = connection.scalar(
+        select(job_offers.c.job_id)
+        .where(job_offers.c.application == application, job_offers.c.target == ANY)
+        .limit(1)
+    )
+    return found is not None
 
 
 def count_offers(connection: Connection, *, application: str, resource_name: str, owners: Sequence[str] = ()) -> int:

@@ -6,7 +6,9 @@ status 200, as deployed clients expect; anything else is logged with its traceba
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, TypeVar
 
 import attrs
@@ -27,11 +29,17 @@ R = TypeVar("R")
 
 @attrs.frozen(kw_only=True)
 class Call:
-    """A posted call: who calls, the fields, and the files that came with them."""
+    """A posted call: who calls, the fields, and the files that came with them.
+
+    `when_gone` has something called when the client hangs up before it is answered. While a call is `idle` it does
+    not count among those under way.
+    """
 
     caller: Caller
     fields: PostedFields
     uploads: tuple[Upload, ...] = ()
+    when_gone: Callable[[Callable[[], None]], None] = lambda _action: None
+    idle: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 Handler = Callable[[Call], Awaitable[str]]
@@ -50,6 +58,28 @@ def shielded(coroutine: Coroutine[Any, Any, R]) -> Deferred[R]:
 
     ensureDeferred(coroutine).addBoth(deliver)
     return outer
+
+
+def _when_gone(request: Request, action: Callable[[], None]) -> None:
+    request.notifyFinish().addErrback(lambda _failure: action())
+
+
+def refuse_browsers(request: Request) -> None:
+    """Raise LGIError for a call that a web page had a browser make.
+
+    A browser sends its owner's certificate with whatever any site lets it post. It also says who let it, in headers
+    that a page cannot change and that programs do not send (Fetch Metadata, RFC 6454). No page of this server posts
+    to the API.
+    """
+    headers = request.requestHeaders
+    site = (headers.getRawHeaders("Sec-Fetch-Site") or [""])[-1].strip().lower()
+    origin = (headers.getRawHeaders("Origin") or [""])[-1].strip().lower()
+    if not site and not origin:
+        return
+    own = (headers.getRawHeaders("Host") or [""])[-1].strip().lower()
+    if site in ("", "same-origin", "none") and origin in ("", f"https://{own}"):
+        raise LGIError(ErrorNumber.BROWSER_SESSION)
+    raise LGIError(ErrorNumber.FORGED_REQUEST, origin)
 
 
 class Router:
@@ -107,10 +137,19 @@ class Router:
         request.responseHeaders.setRawHeaders("Content-Length", [str(len(body))])
         return body
 
+    @contextmanager
+    def _idle(self) -> Iterator[None]:
+        self._under_way -= 1
+        try:
+            yield
+        finally:
+            self._under_way += 1
+
     async def _handle(self, request: Request, handler: Handler) -> str:
         if self._under_way > self._max_requests or self._stopping is not None:
             raise LGIError(ErrorNumber.OVERLOADED, timeout=self._back_off)
         caller = self.identify(request)
+        refuse_browsers(request)
         form = request.content
         if not isinstance(form, FormBody):
             if form is not None and form.failure is not None:
@@ -119,7 +158,15 @@ class Router:
         form.finish()
         uploads = form.take_uploads()
         try:
-            return await handler(Call(caller=caller, fields=PostedFields(values=form.fields), uploads=tuple(uploads)))
+            return await handler(
+                Call(
+                    caller=caller,
+                    fields=PostedFields(values=form.fields),
+                    uploads=tuple(uploads),
+                    when_gone=partial(_when_gone, request),
+                    idle=self._idle,
+                )
+            )
         finally:
             for upload in uploads:
                 upload.file.discard()

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import attrs
-from twisted.web.http import combinedLogFormatter
+from twisted.web.http import HTTPChannel, _GenericHTTPChannelProtocol, combinedLogFormatter
 from twisted.web.iweb import IAccessLogFormatter
 from twisted.web.resource import IResource
 from twisted.web.server import Request as WebRequest
@@ -21,7 +21,11 @@ from lgi.httpd.peer import Caller
 from lgi.httpd.spool import Spool
 
 FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
-
+# Bytes a second: what comes slower than this, after the idle time-out, is not waited for.
+SLOWEST = 1000
+# What a client that was cut off has to read why: seconds, and bytes that it may still send.
+LINGER = 5
+LINGER_SIZE = 16 * 1024 * 1024
 
 _SECRET = re.compile(r"(JOB_[0-9a-f]{8})[0-9a-f]{24}")
 
@@ -44,13 +48,77 @@ class BodyLimits:
         return min(self.request, self.file) if isinstance(body, FileBody) else self.request
 
 
+class Channel(HTTPChannel):
+    """A connection on which a request comes in bounded time, or is cut off.
+
+    A request may take `Site.idle_timeout` seconds and one more for each SLOWEST bytes of it; between its pieces, and
+    between two requests, at most `idle_timeout` seconds pass. A connection that is being closed is closed in
+    bounded time too, whatever its other side does.
+    """
+
+    site: Site
+    _began: float | None = None
+    _received = 0
+    _closing = False
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take the next piece, unless it comes too late or nothing more is wanted."""
+        if self._closing or not self._handlingRequest:
+            now = self.site.reactor.seconds()
+            if self._began is None:
+                self._began, self._received = now, 0
+            self._received += len(data)
+            if not self._closing and now - self._began > self.site.idle_timeout + self._received / SLOWEST:
+                self._closing = True
+                self.forceAbortClient()
+        if not self._closing:
+            super().dataReceived(data)
+        elif self._received > LINGER_SIZE:
+            self.forceAbortClient()
+
+    def allContentReceived(self) -> None:
+        """Let the request be answered, unless it was cut off."""
+        self._began = None
+        if not self._closing:
+            super().allContentReceived()
+
+    def refuse(self, answer: bytes) -> None:
+        """Send the answer to a request that has not come whole, and wait for no more of it; twice is once."""
+        if not self._closing:
+            self.write(answer)
+            self.loseConnection()
+            self.setTimeout(LINGER)
+
+    def lineLengthExceeded(self, _line: bytes) -> None:
+        """Wait for no more of a line that is too long."""
+        self.loseConnection()
+
+    def loseConnection(self) -> None:
+        """Close when all is written; what still comes is not looked at, also by the timer."""
+        self._closing, self._began = True, None
+        self.setTimeout(self.site.idle_timeout)
+        super().loseConnection()
+
+    def timeoutConnection(self) -> None:
+        """End a connection on which nothing came in time."""
+        if self._closing:
+            self.forceAbortClient()
+        else:
+            super().timeoutConnection()
+
+    def _send100Continue(self) -> None:
+        if not self._closing:
+            super()._send100Continue()
+
+
 class Request(WebRequest):
     """A request whose body is taken apart as it comes."""
 
+    channel: Channel
+
     def gotLength(self, length: int | None) -> None:
         """Choose where the body goes, now that all headers are there; one that is not wanted goes nowhere."""
-        channel: Any = self.channel
-        site: Site = channel.site
+        site = self.channel.site
         # Latin-1, since a client may send any bytes here.
         content_type = (self.requestHeaders.getRawHeaders(b"content-type") or [b""])[-1].decode("latin-1")
         body = site.body_for(content_type)
@@ -58,20 +126,26 @@ class Request(WebRequest):
             site.identify(self.transport)
         except LGIError as problem:
             body = RefusedBody(problem)
-        if length is not None and length > site.limits.of(body):
+        self._maximum = site.limits.of(body)
+        if length is not None and length > self._maximum:
             body = RefusedBody(LGIError(ErrorNumber.REQUEST_TOO_BIG))
-            self._refuse(channel, site.too_big)
+            self._refuse(site.too_big)
         self.content = body
 
-    def _refuse(self, channel: Any, body: bytes) -> None:
+    def handleContentChunk(self, data: bytes) -> None:
+        """Take the next piece of the body; one that was not announced is cut off where it passes the limit."""
+        super().handleContentChunk(data)
+        body: Any = self.content
+        if body.tell() > self._maximum:
+            body.close()
+            self._refuse(self.channel.site.too_big)
+
+    def _refuse(self, body: bytes) -> None:
         # Said at once, and the connection closed: nobody waits for the end of a body that is not wanted.
-        channel.transport.write(
+        self.channel.refuse(
             b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Type: text/xml; charset=UTF-8\r\n"
             b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
         )
-        # What still comes is not looked at, also by the idle timer, which ends a client that goes on sending.
-        channel.dataReceived = lambda _data: None
-        channel.loseConnection()
 
     def process(self) -> None:
         """Find the resource and let it answer."""
@@ -88,13 +162,14 @@ class Request(WebRequest):
 
 
 class Site(WebSite):
-    """Serves `root`; `too_big` is the answer to a request that announces more than it may have.
+    """Serves `root`; `too_big` is the answer to a request that announces or sends more than it may have.
 
     `identify` is asked before a body is taken: what comes from a caller who is refused is stored nowhere. `drain`
     ends what is under way, see `Router.drain`.
     """
 
     requestFactory = Request
+    protocol = staticmethod(lambda: _GenericHTTPChannelProtocol(Channel()))
 
     def __init__(
         self,
@@ -116,6 +191,7 @@ class Site(WebSite):
             parsePOSTFormSubmission=False,
             logFormatter=access_line,
         )
+        self.idle_timeout = idle_timeout
         self.identify = identify
         self.drain = drain
         self._spool = spool

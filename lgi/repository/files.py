@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -122,6 +122,19 @@ class Repositories:
         target = self.file(repository, name)
         target.unlink()
         sync((target.parent,))
+
+    def untouched(self, since: float) -> Iterator[str]:
+        """The repositories in which no file has come or gone since then, in Unix seconds; in no order."""
+        for folder in self.root.iterdir():
+            if folder.name.startswith(".") or not folder.is_dir():
+                continue
+            for path in folder.iterdir():
+                try:
+                    if self.path(path.name) == path and path.is_dir() and path.stat().st_mtime < since:
+                        yield path.name
+                except (NameRefused, FileNotFoundError):
+                    # Not one of ours, or removed at this moment.
+                    continue
 
     def write_resource_list(self, names: Iterable[str]) -> None:
         """Replace the list of resources that may change files in all repositories, unless it says so already."""

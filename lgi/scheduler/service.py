@@ -107,9 +107,20 @@ class ProjectScheduler:
             self._log.warn("project {project}: unknown event {event!r}", project=self._name, event=event)
 
     async def _cycle(self, now: int) -> None:
-        ended = await self._database.run("end stale sessions", work.end_stale_sessions, now)
-        if ended:
-            self._log.info("project {project}: ended {ended} stale sessions", project=self._name, ended=ended)
+        ended = work.BATCH
+        while ended == work.BATCH:
+            ended = await self._database.run("end stale sessions", work.end_stale_sessions, now)
+            if ended:
+                self._log.info("project {project}: ended {ended} stale sessions", project=self._name, ended=ended)
+        while await self._see_to_lost_jobs(now) == work.BATCH:
+            pass
+        if now >= self._record_at:
+            before = now - self._section.record_days * DAY
+            forgotten = await self._database.run("forget jobs", forget_jobs, before, RECORD_BATCH)
+            if forgotten < RECORD_BATCH:
+                self._record_at = now + RECORD_SECONDS
+
+    async def _see_to_lost_jobs(self, now: int) -> int:
         lost = await self._database.run("see to lost jobs", work.see_to_lost_jobs, now, self._section.pulse_timeout)
         for job, state in lost:
             self._log.warn(
@@ -119,11 +130,7 @@ class ProjectScheduler:
                 before=job.state,
                 state=state,
             )
-        if now >= self._record_at:
-            before = now - self._section.record_days * DAY
-            forgotten = await self._database.run("forget jobs", forget_jobs, before, RECORD_BATCH)
-            if forgotten < RECORD_BATCH:
-                self._record_at = now + RECORD_SECONDS
+        return len(lost)
 
 
 class SchedulerService(MultiService):

@@ -19,7 +19,7 @@ class News:
     """Who waits for which job."""
 
     def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
+        self.reactor = reactor
         self._waiting: dict[int, list[Deferred[None]]] = {}
         self.stopped = False
 
@@ -39,7 +39,7 @@ class News:
         """Return when the job has changed, or at the latest after RECHECK or `seconds`."""
         waiter: Deferred[None] = Deferred()
         self._waiting.setdefault(job_id, []).append(waiter)
-        timer = self._reactor.callLater(min(seconds, RECHECK), waiter.callback, None)
+        timer = self.reactor.callLater(min(seconds, RECHECK), waiter.callback, None)
         try:
             await waiter
         finally:

@@ -8,12 +8,14 @@ import attrs
 
 from lgi.config import LimitsSection
 from lgi.db.database import Database
+from lgi.db.locks import on_offer
 from lgi.db.resources import list_servers
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.router import Call
-from lgi.model import ServerFlag
+from lgi.model import Changes, ServerFlag
 from lgi.repository.files import Repositories
 from lgi.server.news import News
+from lgi.server.waiting import Waiting
 from lgi.wire.answers import Servers
 
 SERVERS_SECONDS = 5
@@ -30,8 +32,26 @@ class Project:
     limits: LimitsSection
     url: str
     now: Callable[[], int]
+    waiting: Waiting = attrs.field(init=False)
     _servers: Servers | None = attrs.field(default=None, init=False)
     _servers_until: int = attrs.field(default=0, init=False)
+
+    @waiting.default
+    def _nobody_yet(self) -> Waiting:
+        return Waiting(lambda: self.news.reactor, self._on_offer)
+
+    async def _on_offer(self, application: str) -> bool:
+        return await self.database.read("on offer", on_offer, application)
+
+    def tell(self, changes: Changes) -> None:
+        """Wake those who wait in this process for what has changed."""
+        self.news.tell(changes.jobs)
+        self.waiting.tell(changes.offers)
+
+    def stop(self) -> None:
+        """Let nobody wait any more."""
+        self.news.stop()
+        self.waiting.stop()
 
     async def servers(self) -> Servers:
         """The project's servers, looked up again after SERVERS_SECONDS; raises LGIError(NOT_ONE_MASTER)."""

@@ -18,7 +18,7 @@ from lgi.httpd.router import Call, Handler
 from lgi.lists import encode_list
 from lgi.server import sessions, submit, work
 from lgi.server.members import look_up
-from lgi.server.project import Projects
+from lgi.server.project import Project, Projects
 from lgi.states import JobState
 from lgi.wire import resource_answers
 from lgi.wire.fields import PostedFields
@@ -75,7 +75,7 @@ class ResourceRoutes:
         capabilities = call.fields.optional_long("capabilities")
         servers = await project.servers()
         resource, session_id = await sessions.sign_up(project, call.caller, capabilities)
-        return resource_answers.session(resource, project.name, servers, session_id)
+        return resource_answers.session(resource, project.name, servers, session_id, work_wait=self.limits.work_wait)
 
     async def sign_off(self, call: Call) -> str:
         """End a session."""
@@ -89,6 +89,9 @@ class ResourceRoutes:
         """Lock and list queued jobs, or count them."""
         project = self.projects.of(call)
         fields = call.fields
+        wait = fields.optional_integer("wait")
+        if wait:
+            return await self._wait_for_work(call, project, wait)
         limit = fields.optional_integer("limit")
         wanted = work.WorkRequest(
             session_id=posted_session(fields, ErrorNumber.LOCK_SEARCH_WITHOUT_SESSION),
@@ -110,6 +113,18 @@ class ResourceRoutes:
             limit=wanted.limit,
             number_of_jobs=number,
             jobs=jobs,
+        )
+
+    async def _wait_for_work(self, call: Call, project: Project, seconds: int) -> str:
+        session_id = posted_session(call.fields, ErrorNumber.LOCK_SEARCH_WITHOUT_SESSION)
+        applications = call.fields.names("applications")
+        seconds = min(seconds, self.limits.work_wait)
+        with call.idle():
+            resource, told = await work.wait_for_work(
+                project, call.caller, session_id, applications, seconds, call.when_gone
+            )
+        return resource_answers.work_for(
+            resource, project.name, await project.servers(), session_id=session_id, applications=sorted(told)
         )
 
     async def details(self, call: Call) -> str:

@@ -100,7 +100,7 @@ def make_site(
 
     def tell(name: str, changes: Changes) -> None:
         if name in projects.by_name:
-            projects.by_name[name].news.tell(changes.jobs)
+            projects.by_name[name].tell(changes)
 
     def committed(name: str, changes: Changes) -> None:
         tell(name, changes)
@@ -133,7 +133,7 @@ def make_site(
 
     async def drain() -> None:
         for project in projects.by_name.values():
-            project.news.stop()
+            project.stop()
         for cycle in cycles.values():
             cycle.stop()
         await router.drain()

@@ -52,6 +52,7 @@ def _sign_off(connection: Connection, caller: Caller, session_id: int, now: int)
 async def sign_off(project: Project, caller: Caller, session_id: int) -> Resource:
     """End a session, which frees its locks."""
     resource, _freed = await project.database.run("sign off", _sign_off, caller, session_id, project.now())
+    project.waiting.forget(session_id)
     return resource
 
 
@@ -74,7 +75,7 @@ async def lock(project: Project, caller: Caller, session_id: int, job_id: int) -
 def _unlock(connection: Connection, caller: Caller, session_id: int, job_id: int, now: int) -> tuple[Resource, Lock]:
     resource = resource_in_session(connection, caller, session_id, now)
     held = held_lock(connection, job_id, resource_id=resource.resource_id, session_id=session_id)
-    if not unlock_jobs(connection, [job_id]):
+    if not unlock_jobs(connection, [job_id], quietly=True):
         # An administrator has cleared it at this moment.
         raise LGIError(ErrorNumber.UNLOCK_REFUSED)
     return resource, held

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 import attrs
 from sqlalchemy import Connection
 from twisted.internet.threads import deferToThread
 
-from lgi.access import Grants, denied_groups, leaves_room, permits
+from lgi.access import Grants, Permit, denied_groups, leaves_room, permits
 from lgi.db.database import CommitUnknown
 from lgi.db.events import SCHEDULE_CYCLE, schedule
 from lgi.db.grants import fetch_grants, hold_grant
@@ -18,7 +18,7 @@ from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.body import Upload
 from lgi.httpd.peer import Caller
 from lgi.lists import ANY
-from lgi.model import Job, RepositoryFile, Resource
+from lgi.model import Grant, Job, RepositoryFile, Resource
 from lgi.repository.names import NameRefused, new_repository_name
 from lgi.server.members import User
 from lgi.server.project import Project
@@ -63,16 +63,29 @@ def _known_targets(posted: Submission, offered_by: Set[str]) -> tuple[str, ...]:
     return targets
 
 
-def _owners(
-    connection: Connection, user: str, groups: Sequence[str], application: str, grants: Grants
-) -> tuple[str, ...]:
-    """The owners of a job that `user` submits with these groups, none if he may not or has reached his limit.
+def _hold(connection: Connection, found: Iterable[Permit]) -> dict[Permit, Grant | None]:
+    """The grants with a limit among these as they are now.
 
-    Nobody else's submission under the same limit comes between the count and the end of the transaction.
+    Nobody else's submission under the same limit comes between this and the end of the transaction. They are taken in
+    one order, whatever was posted: otherwise two who want the same ones would each wait for the other.
     """
+    limited = [permit for permit in found if permit.grant.job_limit]
+    limited.sort(key=lambda permit: (permit.of_group, permit.grant.name, permit.grant.application))
+    return {permit: hold_grant(connection, permit.grant, of_group=permit.of_group) for permit in limited}
+
+
+def _owners(
+    connection: Connection,
+    user: str,
+    groups: Sequence[str],
+    application: str,
+    grants: Grants,
+    held: Mapping[Permit, Grant | None],
+) -> tuple[str, ...]:
+    """The owners of a job that `user` submits with these groups, none if he may not or has reached his limit."""
     for permit in permits(user, groups, application, grants):
         if permit.grant.job_limit:
-            grant = hold_grant(connection, permit.grant, of_group=permit.of_group)
+            grant = held[permit]
             if grant is None or not leaves_room(grant, *count_owned(connection, permit.owner, grant.application)):
                 continue
         denied = denied_groups(groups, application, grants)
@@ -107,12 +120,14 @@ async def _with_repository(
 ) -> tuple[object, tuple[RepositoryFile, ...]]:
     """Make a repository, then the job that refers to it: a job never lacks its files.
 
-    The other way round a crash would leave a job without them. A repository without a job is only waste.
+    The other way round a crash would leave a job without them. A repository without a job is only waste. Nothing that
+    can fail comes after the commit: a client that is told of a failure may submit again.
     """
     repositories = project.repositories
     name = new_repository_name()
     try:
         await deferToThread(repositories.create, name, write_access, uploads)
+        files = await deferToThread(repositories.list, name)
     except NameRefused as problem:
         raise LGIError(ErrorNumber.UPLOAD_FAILED, str(problem)) from None
     except OSError as problem:
@@ -125,7 +140,7 @@ async def _with_repository(
     except LGIError:
         await deferToThread(repositories.remove, name)
         raise
-    return result, await deferToThread(repositories.list, name)
+    return result, files
 
 
 def _check_user(connection: Connection, user: User, posted: Submission) -> tuple[tuple[str, ...], Grants]:
@@ -147,7 +162,8 @@ def _submit_of_user(
     repository: str,
     now: int,
 ) -> Job:
-    owners = _owners(connection, user.name, user.groups, posted.application, grants)
+    held = _hold(connection, permits(user.name, user.groups, posted.application, grants))
+    owners = _owners(connection, user.name, user.groups, posted.application, grants, held)
     if not owners:
         raise LGIError(ErrorNumber.SUBMIT_REFUSED, posted.application)
     job = _new_job(
@@ -215,7 +231,9 @@ def _submit_of_resource(
     now: int,
 ) -> tuple[Resource, Job]:
     resource = resource_in_session(connection, caller, session_id, now)
-    allowed = tuple(owner for owner in owners if _owners(connection, owner, [owner], posted.application, grants))
+    application = posted.application
+    held = _hold(connection, (permit for owner in owners for permit in permits(owner, [owner], application, grants)))
+    allowed = tuple(owner for owner in owners if _owners(connection, owner, [owner], application, grants, held))
     if not allowed:
         raise LGIError(ErrorNumber.NO_OWNER_MAY_SUBMIT, posted.application)
     job = _new_job(

@@ -50,11 +50,7 @@ class UserRoutes:
         """List or count jobs, or look at one."""
         project = self.projects.of(call)
         user = posted_user(call)
-        servers = await project.servers()
         job_id = call.fields.optional_integer("job_id")
-        if job_id is not None:
-            job, files = await jobs.look(project, user, job_id)
-            return user_answers.job_detail(project.name, servers, user.name, user.groups, job, files)
         limit = call.fields.optional_integer("limit")
         query = jobs.JobQuery(
             state=call.fields.optional_short("state") or ANY,
@@ -62,6 +58,10 @@ class UserRoutes:
             start=call.fields.optional_integer("start") or 0,
             limit=min(self.limits.list_default if limit is None else limit, self.limits.list_maximum),
         )
+        servers = await project.servers()
+        if job_id is not None:
+            job, files = await jobs.look(project, user, job_id)
+            return user_answers.job_detail(project.name, servers, user.name, user.groups, job, files)
         number, found = await jobs.list_jobs(project, user, query)
         return user_answers.job_list(
             project.name,

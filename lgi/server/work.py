@@ -5,6 +5,7 @@ LGI 1.41, resource_request_work, resource_request_job_details, resource_update_j
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -87,6 +88,25 @@ def _request_work(
 async def request_work(project: Project, caller: Caller, wanted: WorkRequest) -> tuple[Resource, int, list[Job]]:
     """Lock queued jobs for the session and return them, or count them."""
     return await project.database.run("request work", _request_work, caller, wanted, project.now())
+
+
+async def wait_for_work(
+    project: Project,
+    caller: Caller,
+    session_id: int,
+    applications: tuple[str, ...],
+    seconds: int,
+    gone: Callable[[Callable[[], None]], None],
+) -> tuple[Resource, frozenset[str]]:
+    """Wait until it is worth asking for work of one of `applications`, at most `seconds`; returns of which.
+
+    Locks nothing, and holds neither a thread nor a connection of the database.
+    """
+    resource = await project.database.run("wait for work", resource_in_session, caller, session_id, project.now())
+    if len(project.waiting) >= project.limits.waiting:
+        raise LGIError(ErrorNumber.OVERLOADED, "too many resources wait for work", timeout=project.limits.back_off)
+    name = resource.resource_name
+    return resource, await project.waiting.wait(session_id, name, frozenset(applications), seconds, gone)
 
 
 def _require_lock(connection: Connection, job_id: int, resource: Resource, session_id: int) -> None:

@@ -46,11 +46,14 @@ TOO_BIG: dict[str, ErrorNumber] = {
     "resource_name": _E.RESOURCE_NAME_TOO_BIG,
     "capabilities": _E.CAPABILITIES_TOO_BIG,
     "owners": _E.OWNERS_TOO_BIG,
+    "applications": _E.APPLICATION_TOO_BIG,
+    "wait": _E.LIMIT_TOO_BIG,
     "number_of_uploaded_files": _E.UPLOAD_FAILED,
     "repository": _E.UPLOAD_FAILED,
 }
 MISSING: dict[str, ErrorNumber] = {
     "application": _E.APPLICATION_MISSING,
+    "applications": _E.APPLICATION_MISSING,
     "job_id": _E.JOB_ID_MISSING,
     "session_id": _E.SESSION_ID_MISSING,
     "state": _E.STATE_MISSING,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lgi.lists import encode_list
 from lgi.model import Job, Lock, RepositoryFile, Resource
 from lgi.wire.answers import (
     Servers,
@@ -41,10 +42,26 @@ def _offered_job(job: Job) -> str:
     )
 
 
-def session(resource: Resource, project: str, servers: Servers, session_id: int) -> str:
-    """Signup and signoff."""
-    parts = (*_resource_head(resource, project, servers), *slave_elements(servers), element("session_id", session_id))
+def session(
+    resource: Resource, project: str, servers: Servers, session_id: int, *, work_wait: int | None = None
+) -> str:
+    """Signup and signoff; with `work_wait` it is said for how many seconds the session may wait for work."""
+    parts = [*_resource_head(resource, project, servers), *slave_elements(servers), element("session_id", session_id)]
+    if work_wait:
+        parts.append(element("work_wait", work_wait))
     return " " + " ".join(parts)
+
+
+def work_for(
+    resource: Resource, project: str, servers: Servers, *, session_id: int, applications: Sequence[str]
+) -> str:
+    """Request_work that has waited: for which applications it is worth asking for work."""
+    parts = (
+        *_resource_head(resource, project, servers),
+        element("session_id", session_id),
+        element("work_for", encode_list(applications)),
+    )
+    return " ".join(parts)
 
 
 def work(

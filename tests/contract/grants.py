@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+import attrs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, delete, insert, select, update
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.threads import blockingCallFromThread, deferToThread
 
-from lgi.access import Grants
+from lgi.access import Grants, denied_groups, leaves_room, permits
 from lgi.config import LimitsSection
 from lgi.db.database import Database
 from lgi.db.grants import allow_user, fetch_grants
@@ -22,18 +28,33 @@ from lgi.db.resources import (
     set_capabilities,
     touch,
 )
-from lgi.db.schema import groups_allowed, groups_denied, job_queue, users_denied
+from lgi.db.schema import (
+    groups_allowed,
+    groups_denied,
+    job_access,
+    job_offers,
+    job_queue,
+    running_locks,
+    users_allowed,
+    users_denied,
+)
+from lgi.db.sessions import start_session
 from lgi.errors import ErrorNumber, LGIError
+from lgi.httpd.peer import Caller
+from lgi.identity import Identity
 from lgi.model import Denial, Grant, ServerFlag
 from lgi.repository.files import Repositories
 from lgi.server.members import User
 from lgi.server.news import News
 from lgi.server.project import Project
-from lgi.server.submit import Submission, submit_of_user
+from lgi.server.submit import Submission, submit_of_resource, submit_of_user
+from lgi.states import JobState
 from tests.contract.case import APPLICATION, NOW, RESOURCE, ContractCase
+from tests.strategies import few_people, grants
 
 THREADS = 8
 LIMIT = 5
+SUBMISSIONS = 6
 
 
 class GrantsContract(ContractCase):
@@ -147,6 +168,21 @@ class GrantsContract(ContractCase):
         users = [User(name=name, groups=("theor",)) for name in ("mark", "piet", "anna", "joke")]
         await self._limit_holds(-LIMIT, users, "theor")
 
+    async def test_limits_of_groups_that_are_posted_in_any_order(self) -> None:
+        self.register()
+
+        def fill(connection: Connection) -> None:
+            for name in ("theor", "chem"):
+                row = {"group_name": name, "application": "any", "job_limit": 3}
+                connection.execute(insert(groups_allowed), [row])
+
+        self.run_in(fill)
+        users = [User(name="mark", groups=("theor", "chem")), User(name="piet", groups=("chem", "theor"))]
+        # Each job is owned by both groups, so that both limits are reached at once.
+        self.assertEqual(await self.submitted([self.project(), self.project()], users, 4), 3)
+        for name in ("theor", "chem"):
+            self.assertEqual(self.run_in(count_owned, name, "any"), (3, 3))
+
     async def test_limit_of_the_any_user_holds_for_each_user(self) -> None:
         self.register()
         self.run_in(allow_user, Grant(name="any", application="any", job_limit=LIMIT))
@@ -154,6 +190,95 @@ class GrantsContract(ContractCase):
         self.assertEqual(await self.submitted([self.project(), self.project()], users, 5), 2 * LIMIT)
         for name in ("mark", "piet"):
             self.assertEqual(self.run_in(count_owned, name, "any"), (LIMIT, LIMIT))
+
+    def sessions(self, number: int) -> list[int]:
+        """Sessions of the resource, so that its calls do not wait for each other."""
+        resource = self.run_in(fetch_resource, RESOURCE)
+        assert resource is not None
+        return [self.run_in(start_session, resource.resource_id, NOW) for _ in range(number)]
+
+    async def handed_in(self, projects: list[Project], owners: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+        """Let the resource submit for each of these owners at the same time; returns the owners of the jobs."""
+        caller = Caller(identity=Identity(name=RESOURCE), certificate=f"certificate of {RESOURCE}")
+
+        async def one(number: int, session_id: int, asked: Sequence[str]) -> tuple[str, ...]:
+            posted = Submission(application=APPLICATION, target_resources=("any",))
+            try:
+                _resource, job, _files = await submit_of_resource(
+                    projects[number % len(projects)], caller, session_id, JobState.QUEUED, tuple(asked), posted, []
+                )
+            except LGIError as problem:
+                self.assertEqual(problem.number, ErrorNumber.NO_OWNER_MAY_SUBMIT)
+                return ()
+            return job.owners
+
+        attempts = [
+            Deferred.fromCoroutine(one(number, session_id, asked))
+            for number, (session_id, asked) in enumerate(zip(self.sessions(len(owners)), owners, strict=True))
+        ]
+        return [found for found in await gatherResults(attempts, consumeErrors=True) if found]
+
+    async def test_limit_holds_for_the_owners_that_resources_name(self) -> None:
+        self.register()
+        for name, limit in (("mark", LIMIT), ("piet", -LIMIT + 2)):
+            self.run_in(allow_user, Grant(name=name, application=APPLICATION, job_limit=limit))
+        # In both orders, since whoever holds one row wants the other then.
+        owners = [("mark", "piet"), ("piet", "mark")] * LIMIT
+        found = await self.handed_in([self.project(), self.project()], owners)
+        self.assertEqual(len(found), LIMIT)
+        self.assertEqual(self.run_in(count_owned, "mark", APPLICATION), (LIMIT, LIMIT))
+        self.assertEqual(self.run_in(count_owned, "piet", APPLICATION), (LIMIT - 2, LIMIT - 2))
+
+    async def test_limit_holds_for_users_and_resources_together(self) -> None:
+        self.register()
+        self.run_in(allow_user, Grant(name="mark", application="any", job_limit=LIMIT))
+        projects = [self.project(), self.project()]
+        of_users = Deferred.fromCoroutine(self.submitted(projects, [User(name="mark", groups=("theor",))], 3))
+        of_resources = Deferred.fromCoroutine(self.handed_in(projects, [("mark",), ("nobody", "mark")] * 3))
+        self.assertEqual(await of_users + len(await of_resources), LIMIT)
+        self.assertEqual(self.run_in(count_owned, "mark", "any"), (LIMIT, LIMIT))
+
+    def grant(self, rows: Grants) -> None:
+        """Replace all rows of the four tables, and delete all jobs."""
+
+        def fill(connection: Connection) -> None:
+            for table in (job_queue, job_access, job_offers, running_locks):
+                connection.execute(delete(table))
+            for table, found in (
+                (users_allowed, rows.users_allowed),
+                (groups_allowed, rows.groups_allowed),
+                (users_denied, rows.users_denied),
+                (groups_denied, rows.groups_denied),
+            ):
+                connection.execute(delete(table))
+                for row in found:
+                    connection.execute(insert(table).values(attrs.astuple(row)))
+
+        self.run_in(fill)
+
+    async def test_denied_wins_and_no_limit_is_passed(self) -> None:
+        """Whatever the rows: at once, users and resources get exactly what they would get one after the other."""
+        self.register()
+        projects = [self.project(), self.project()]
+        here: Any = reactor
+
+        async def check(rows: Grants, user: str, groups: tuple[str, ...]) -> None:
+            self.grant(rows)
+            taken = await self.submitted(projects, [User(name=user, groups=groups)], SUBMISSIONS // 2)
+            self.assertEqual(taken, len(expected(rows, [[(user, groups)]] * SUBMISSIONS)))
+            self.grant(rows)
+            owners = (user, *(group for group in groups if group != user))
+            found = await self.handed_in(projects, [owners] * SUBMISSIONS)
+            each = [(owner, (owner,)) for owner in owners]
+            self.assertCountEqual(found, expected(rows, [each] * SUBMISSIONS))
+
+        @settings(max_examples=15)
+        @given(grants, few_people, st.lists(few_people, min_size=1, max_size=3, unique=True))
+        def test(rows: Grants, user: str, groups: list[str]) -> None:
+            checked: Any = lambda: Deferred.fromCoroutine(check(rows, user, tuple(groups)))  # noqa: E731
+            blockingCallFromThread(here, checked)
+
+        await deferToThread(test)
 
     def test_resource_comes_back_as_it_was_registered(self) -> None:
         number = self.register(applications=("hello_world", "lj_md"))
@@ -221,3 +346,23 @@ def finish_two(connection: Connection) -> None:
     """Let the first two jobs be finished."""
     first = connection.scalars(select(job_queue.c.job_id).order_by(job_queue.c.job_id).limit(2)).all()
     connection.execute(update(job_queue).where(job_queue.c.job_id.in_(first)).values(state="finished"))
+
+
+def expected(rows: Grants, submissions: Sequence[Sequence[tuple[str, tuple[str, ...]]]]) -> list[tuple[str, ...]]:
+    """The owners of the jobs that come of these submissions, one after the other.
+
+    Of each its users with their groups: a resource names several owners, each a user of his own group.
+    """
+    jobs: list[tuple[str, ...]] = []
+    for submission in submissions:
+        owners: dict[str, None] = {}
+        for user, groups in submission:
+            for permit in permits(user, groups, APPLICATION, rows):
+                held = sum(permit.owner in job for job in jobs)
+                if leaves_room(permit.grant, held, held):
+                    denied = denied_groups(groups, APPLICATION, rows)
+                    owners |= dict.fromkeys((user, *(group for group in groups if group not in denied)))
+                    break
+        if owners:
+            jobs.append(tuple(owners))
+    return jobs

@@ -25,6 +25,14 @@ def without(fields: Fields, *names: str) -> Fields:
     return {name: value for name, value in fields.items() if name not in names}
 
 
+def without_volatile(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows without what a call that is refused may change."""
+    return {
+        table: [{column: value for column, value in row.items() if (table, column) not in _VOLATILE} for row in found]
+        for table, found in rows.items()
+    }
+
+
 def _dump(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
     return {
         table.name: sorted(

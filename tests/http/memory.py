@@ -193,7 +193,9 @@ class MemoryServer:
             name=SERVER.partition(";")[0], server=lambda url, _project: self.others[url], close=self.turn
         )
         self.bell = Bell(self.config.server.run_directory)
-        self.site = make_site(reactor, self.config, self.databases, NamedPeers(), self.repositories, neighbours, self.bell)
+        self.site = make_site(
+            reactor, self.config, self.databases, NamedPeers(), self.repositories, neighbours, self.bell
+        )
         self.site.doStart()
 
     @staticmethod

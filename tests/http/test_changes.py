@@ -279,7 +279,9 @@ class SizeTests(RepositoryCase):
         head = f"PUT /LGI/{self.path('one.txt')} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
         await self.freeze()
         chunk = b"1F4\r\n" + b"y" * 500 + b"\r\n"
-        await self.unchanged(413, self.server.send(MARK, head.encode() + chunk * 3 + b"0\r\n\r\n"))
+        answer = await self.server.send(MARK, head.encode() + chunk * 3 + b"0\r\n\r\n")
+        self.assertEqual((answer.code, answer.number(), answer.headers["connection"]), (413, 65, "close"))
+        self.assertEqual((await self.state(), self.spooled()), (self._frozen, []))
         await self.status(200, self.server.send(MARK, head.encode() + chunk * 2 + b"0\r\n\r\n"))
         self.assertEqual((self.directory / "one.txt").read_bytes(), b"y" * 1000)
 

@@ -169,10 +169,22 @@ class SizeTests(ServerCase):
         self.assertEqual(self.spooled(), [])
 
     async def test_not_announced(self) -> None:
+        """Answered where it passes the limit, whether or not it ends, and the connection closed."""
         await self.freeze()
-        kind = "multipart/form-data; boundary=b"
-        head = (
-            f"POST /LGI/{self.path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: {kind}\r\n\r\n"
-        )
         chunk = b"3E8\r\n" + b"x" * 1000 + b"\r\n"
-        await self.refuses(65, self.server.send(MARK, head.encode() + chunk * 21 + b"0\r\n\r\n"), "20000")
+        for kind in ("multipart/form-data; boundary=b", "application/x-www-form-urlencoded", "text/plain"):
+            head = (
+                f"POST /LGI/{self.path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+                f"Content-Type: {kind}\r\n\r\n"
+            ).encode()
+            for end in (b"", b"0\r\n\r\n", b"0\r\n\r\n" + head):
+                protocol, transport = self.server.connect(MARK)
+                protocol.dataReceived(head + chunk * 21 + end)
+                answer = await transport.answered
+                self.assertEqual((answer.code, answer.number(), answer.headers["connection"]), (413, 65, "close"))
+                self.assertIn("20000", answer.value("message"))
+                self.assertTrue(transport.disconnecting)
+                protocol.dataReceived(chunk * 50)
+                self.assertEqual(transport.value().count(b"HTTP/1.1"), 1)
+                self.server.hang_up(protocol)
+                self.assertEqual((await self.state(), self.spooled()), (self._frozen, []))

@@ -41,41 +41,102 @@ def _said(found: Sequence[Permit]) -> list[str]:
     ]
 
 
-# The precedence of the document, a line each: rows, then who is permitted by which, for mark with theor and chem.
-PRECEDENCE: list[tuple[str, list[str]]] = [
-    # Nothing is a refusal, and what is about others is nothing.
-    ("", []),
-    ("u+ piet any / g+ bio any / u+ mark lj_md", []),
-    ("u+ Mark any / u+ mark HELLO_WORLD", []),
-    # A row for the application comes before one for any.
-    ("u+ mark hello_world 3", ["mark: u mark hello_world 3"]),
-    ("u+ mark any 4", ["mark: u mark any 4"]),
-    ("u+ mark any 4 / u+ mark hello_world 3", ["mark: u mark hello_world 3"]),
-    ("g+ theor any 4 / g+ theor hello_world 3", ["theor: g theor hello_world 3"]),
-    ("u+ any any 4 / u+ any hello_world 3", ["mark: u any hello_world 3"]),
-    # The user's own row overrules all groups, also when it is only about any application.
-    ("u+ mark any 1 / g+ theor hello_world 9 / u+ any any 8 / g+ any any 7", ["mark: u mark any 1"]),
-    # A group's own row overrules the any user.
-    ("g+ chem hello_world 2 / u+ any any 8 / g+ any any 7", ["chem: g chem hello_world 2"]),
-    ("g+ theor any 1 / g+ chem hello_world 2", ["theor: g theor any 1", "chem: g chem hello_world 2"]),
-    # The any user overrules the any group.
-    ("u+ any any 8 / g+ any any 7", ["mark: u any any 8"]),
-    ("g+ any any 7", ["theor: g any any 7", "chem: g any any 7"]),
-    # A denial overrules everything.
-    ("u- mark hello_world / u+ mark hello_world", []),
-    ("u- mark any / u+ mark hello_world / g+ theor any", []),
-    ("u- any hello_world / u+ mark hello_world", []),
-    ("u- any any / u+ any any", []),
-    ("u- mark lj_md / u- piet any / u+ mark any", ["mark: u mark any 0"]),
-    # A denied group gives nothing; the user's other groups and his own row still do.
-    ("g- theor any / g+ theor any / g+ chem any", ["chem: g chem any 0"]),
-    ("g- theor hello_world / g+ any any", ["chem: g any any 0"]),
-    ("g- theor any / u+ mark any", ["mark: u mark any 0"]),
-    ("g- theor lj_md / g+ theor any", ["theor: g theor any 0"]),
-    # With all groups denied nothing is left.
-    ("g- theor any / g- chem any / u+ mark any", []),
-    ("g- any any / u+ mark any / g+ theor any", []),
-    ("g- any hello_world / u+ any any", []),
+# The precedence of the document: its rule, rows, then who is permitted by which, for mark with theor and chem.
+PRECEDENCE: list[tuple[str, str, list[str]]] = [
+    ("Nothing is a refusal, and what is about others is nothing", "", []),
+    ("Nothing is a refusal, and what is about others is nothing", "u+ piet any / g+ bio any / u+ mark lj_md", []),
+    ("Nothing is a refusal, and what is about others is nothing", "u+ Mark any / u+ mark HELLO_WORLD", []),
+    ("A row for the application comes before one for any", "u+ mark hello_world 3", ["mark: u mark hello_world 3"]),
+    ("A row for the application comes before one for any", "u+ mark any 4", ["mark: u mark any 4"]),
+    (
+        "A row for the application comes before one for any",
+        "u+ mark any 4 / u+ mark hello_world 3",
+        ["mark: u mark hello_world 3"],
+    ),
+    (
+        "A row for the application comes before one for any",
+        "g+ theor any 4 / g+ theor hello_world 3",
+        ["theor: g theor hello_world 3"],
+    ),
+    (
+        "A row for the application comes before one for any",
+        "u+ any any 4 / u+ any hello_world 3",
+        ["mark: u any hello_world 3"],
+    ),
+    (
+        "The user's own row overrules all groups, also when it is only about any application",
+        "u+ mark any 1 / g+ theor hello_world 9 / u+ any any 8 / g+ any any 7",
+        ["mark: u mark any 1"],
+    ),
+    (
+        "A group's own row overrules the any user",
+        "g+ chem hello_world 2 / u+ any any 8 / g+ any any 7",
+        ["chem: g chem hello_world 2"],
+    ),
+    (
+        "A group's own row overrules the any user",
+        "g+ theor any 1 / g+ chem hello_world 2",
+        ["theor: g theor any 1", "chem: g chem hello_world 2"],
+    ),
+    ("The any user overrules the any group", "u+ any any 8 / g+ any any 7", ["mark: u any any 8"]),
+    ("The any user overrules the any group", "g+ any any 7", ["theor: g any any 7", "chem: g any any 7"]),
+    ("A denial overrules everything", "u- mark hello_world / u+ mark hello_world", []),
+    ("A denial overrules everything", "u- mark any / u+ mark hello_world / g+ theor any", []),
+    ("A denial overrules everything", "u- any hello_world / u+ mark hello_world", []),
+    ("A denial overrules everything", "u- any any / u+ any any", []),
+    ("A denial overrules everything", "u- mark lj_md / u- piet any / u+ mark any", ["mark: u mark any 0"]),
+    (
+        "A denied group gives nothing; the user's other groups and his own row still do",
+        "g- theor any / g+ theor any / g+ chem any",
+        ["chem: g chem any 0"],
+    ),
+    (
+        "A denied group gives nothing; the user's other groups and his own row still do",
+        "g- theor hello_world / g+ any any",
+        ["chem: g any any 0"],
+    ),
+    (
+        "A denied group gives nothing; the user's other groups and his own row still do",
+        "g- theor any / u+ mark any",
+        ["mark: u mark any 0"],
+    ),
+    (
+        "A denied group gives nothing; the user's other groups and his own row still do",
+        "g- theor lj_md / g+ theor any",
+        ["theor: g theor any 0"],
+    ),
+    ("With all groups denied nothing is left", "g- theor any / g- chem any / u+ mark any", []),
+    ("With all groups denied nothing is left", "g- any any / u+ mark any / g+ theor any", []),
+    ("With all groups denied nothing is left", "g- any hello_world / u+ any any", []),
+    ("A group's own row overrules the any user", "g+ theor any 2 / u+ any hello_world 8", ["theor: g theor any 2"]),
+    ("The any user overrules the any group", "g+ any hello_world 7 / u+ any any 8", ["mark: u any any 8"]),
+    ("A denial overrules everything", "u- any lj_md / g- any lj_md / u+ mark any", ["mark: u mark any 0"]),
+    ("A denial overrules everything", "g- theor any / g- chem any / g+ theor hello_world / u+ any any", []),
+    (
+        "Limits are those of the row that decides",
+        "u+ mark hello_world -3 / u+ mark any 0 / g+ theor any 9",
+        ["mark: u mark hello_world -3"],
+    ),
+    (
+        "Limits are those of the row that decides",
+        "g+ theor any -4 / g+ chem any 0",
+        ["theor: g theor any -4", "chem: g chem any 0"],
+    ),
+    ("Limits are those of the row that decides", "g+ any any -2", ["theor: g any any -2", "chem: g any any -2"]),
+]
+
+# An owner whom a resource names may be a user or a group, and is looked for as both.
+OWNER: list[tuple[str, str, list[str]]] = [
+    ("Nothing is a refusal", "", []),
+    ("A user by his own row", "u+ mark any 1 / g+ mark any 2", ["mark: u mark any 1"]),
+    ("A group by its own row", "g+ mark any 2 / u+ any any 3", ["mark: g mark any 2"]),
+    ("Anybody by the any user", "u+ any any 3 / g+ any any 4", ["mark: u any any 3"]),
+    ("Anybody by the any group", "g+ any any 4", ["mark: g any any 4"]),
+    ("Denied as a user", "u- mark any / g+ mark any / u+ mark any", []),
+    ("Denied as a group", "g- mark any / u+ mark any", []),
+    ("Denied with everybody", "u- any hello_world / g+ mark hello_world", []),
+    ("Denied with all groups", "g- any any / u+ mark any", []),
+    ("Denied for something else", "u- mark lj_md / g- mark lj_md / u+ mark any", ["mark: u mark any 0"]),
 ]
 
 
@@ -83,8 +144,13 @@ class PermitTests(SynchronousTestCase):
     """LGI 1.41, tables users_allowed to groups_denied."""
 
     def test_precedence(self) -> None:
-        for rows, expected in PRECEDENCE:
-            self.assertEqual(_said(permits("mark", ("theor", "chem"), APPLICATION, _grants(rows))), expected, rows)
+        for rule, rows, expected in PRECEDENCE:
+            found = permits("mark", ("theor", "chem"), APPLICATION, _grants(rows))
+            self.assertEqual(_said(found), expected, (rule, rows))
+
+    def test_owner_of_a_resources_job(self) -> None:
+        for rule, rows, expected in OWNER:
+            self.assertEqual(_said(permits("mark", ("mark",), APPLICATION, _grants(rows))), expected, (rule, rows))
 
     def test_without_groups_only_users_rows_count(self) -> None:
         self.assertEqual(

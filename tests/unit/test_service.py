@@ -6,8 +6,10 @@ from collections.abc import Awaitable
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from lgi.errors import ErrorNumber, LGIError
 from lgi.service import Periodic
 
 
@@ -77,6 +79,18 @@ class PeriodicTests(SynchronousTestCase):
         self.advance(6)
         self.assertEqual(self.calls, [0])
         self.advance(1)
+        self.assertEqual(self.calls, [0, 7])
+
+    def test_what_is_expected_is_said_in_a_line(self) -> None:
+        self.held = Deferred()
+        self.service.startService()
+        with capturedLogs() as events:
+            self.held.errback(LGIError(ErrorNumber.OVERLOADED, "the database does not answer"))
+        [event] = events
+        self.assertEqual(event["log_level"], LogLevel.warn)
+        self.assertIn("work is tried again in 7 s: ", formatEvent(event))
+        self.held = None
+        self.advance(7)
         self.assertEqual(self.calls, [0, 7])
 
     def test_work_that_fails_before_it_is_asynchronous(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -10,7 +10,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from lgi.access import owner_wanted
-from lgi.client.answers import JobAnswer, ServerList, ServerRefused, ServerUnreachable
+from lgi.client.answers import JobAnswer, ServerList, ServerRefused, ServerUnreachable, SignedUp
 from lgi.errors import MESSAGES, ErrorNumber
 from lgi.model import Job
 from lgi.states import TERMINAL, Actor, JobEvent, JobState, TransitionRefused, next_state, posted_state
@@ -31,7 +31,7 @@ def refused(number: ErrorNumber, timeout: int | None = None) -> ServerRefused:
 class FakeServer:
     """`before` and `after` are called with the name of each call, and may raise what it shall end with."""
 
-    def __init__(self, url: str = URL, slaves: tuple[str, ...] = ()) -> None:
+    def __init__(self, url: str = URL, slaves: tuple[str, ...] = (), work_wait: int = 0) -> None:
         self.url = url
         self.slaves = slaves
         self.jobs: dict[int, Job] = {}
@@ -40,6 +40,9 @@ class FakeServer:
         self.said: list[str] = []
         self.capabilities = ""
         self.owners: tuple[str, ...] = ()
+        self.work_wait = work_wait
+        # What each session waits for, and the end of that.
+        self.waits: dict[int, tuple[tuple[str, ...], Deferred[tuple[str, ...]]]] = {}
         self.before: Callable[[str], None] = lambda name: None
         self.after: Callable[[str], None] = lambda name: None
         self.hold: dict[str, Deferred[None]] = {}
@@ -148,14 +151,18 @@ class FakeCalls:
             raise refused(ErrorNumber.JOB_NOT_LOCKED)
         return self.server.jobs[job_id]
 
-    async def signup(self, capabilities: str | None = None) -> tuple[int, ServerList]:
+    async def signup(self, capabilities: str | None = None) -> SignedUp:
         await self._enter("signup")
         self.server._last_session += 1
         self.server.sessions[self.server._last_session] = self.resource
         if capabilities is not None:
             self.server.capabilities = capabilities
         self._leave("signup")
-        return self.server._last_session, ServerList(this=self.server.url, master=URL, slaves=self.server.slaves)
+        return SignedUp(
+            session_id=self.server._last_session,
+            servers=ServerList(this=self.server.url, master=URL, slaves=self.server.slaves),
+            work_wait=self.server.work_wait,
+        )
 
     async def signoff(self, session_id: int) -> None:
         await self._enter("signoff")
@@ -185,6 +192,18 @@ class FakeCalls:
             self.server.locks[job.job_id] = session_id
         self._leave("request_work")
         return [JobAnswer(job=attrs.evolve(job, input=None, output=None)) for job in offered]
+
+    async def wait_for_work(self, session_id: int, applications: Sequence[str], seconds: int) -> tuple[str, ...]:
+        await self._enter("wait_for_work")
+        self._in_session(session_id)
+        told: Deferred[tuple[str, ...]] = Deferred()
+        self.server.waits[session_id] = (tuple(applications), told)
+        try:
+            result = await told
+        finally:
+            del self.server.waits[session_id]
+        self._leave("wait_for_work")
+        return result
 
     async def lock(self, session_id: int, job_id: int) -> None:
         await self._enter("lock")

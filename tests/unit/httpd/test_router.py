@@ -213,6 +213,61 @@ class RouterTests(SynchronousTestCase):
         self.assertTrue(half.disconnecting)
         self.assertFalse(whole.disconnecting)
 
+    def trickle(self, data: bytes, piece: int, seconds: float) -> tuple[Any, Transport]:
+        """Send a request in pieces, one in so many seconds."""
+        clock: Any = self.site.reactor
+        transport = Transport("mark")
+        protocol: Any = self.site.buildProtocol(transport.getPeer())
+        protocol.makeConnection(transport)
+        for start in range(0, len(data), piece):
+            protocol.dataReceived(data[start : start + piece])
+            clock.advance(seconds)
+        return protocol, transport
+
+    def test_slow(self) -> None:
+        """Who is never idle for long is waited for as long as he is not idle all the time."""
+        kind, body = multipart({"a": "1"}, [("f", b"x" * 200_000)])
+        head = (
+            f"POST /call HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        )
+        # Headers in 600 seconds, then a body at 100 bytes a second.
+        for data, piece, seconds in ((head, max(1, len(head) // 20), 30), (head + body, 3_000, 30)):
+            protocol, transport = self.trickle(data, piece, seconds)
+            self.assertTrue(transport.disconnected, piece)
+            self.assertEqual(transport.value(), b"")
+            MemoryServer.hang_up(protocol)
+            self.assertEqual((self.spooled(), self.handled), (0, []))
+        # A body at 2,000 bytes a second, and a form that the server takes long to answer.
+        protocol, transport = self.trickle(head + body, 20_000, 10)
+        self.assertEqual((len(self.handled), transport.disconnecting), (1, False))
+        clock: Any = self.site.reactor
+        clock.advance(1000)
+        self.answers[0].callback("<x> y </x>")
+        self.assertEqual(self.answer_of(transport).value("x"), "y")
+        # The next request on the connection has its own time.
+        clock.advance(50)
+        protocol.dataReceived(b"GET /x HTTP/1.1\r\n")
+        clock.advance(50)
+        protocol.dataReceived(b"Host: x\r\n\r\n")
+        self.assertEqual(transport.value().count(b"HTTP/1.1"), 2)
+        self.assertFalse(transport.disconnecting or transport.disconnected)
+        MemoryServer.hang_up(protocol)
+
+    def test_closing(self) -> None:
+        """Who was answered for the last time, and does not close, is cut off."""
+        clock: Any = self.site.reactor
+        for request in (b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"x" * 20_000, b"x\r\n"):
+            transport = Transport("mark")
+            protocol: Any = self.site.buildProtocol(transport.getPeer())
+            protocol.makeConnection(transport)
+            protocol.dataReceived(request)
+            self.assertTrue(transport.disconnecting)
+            for _ in range(12):
+                protocol.dataReceived(b"x")
+                clock.advance(6)
+            self.assertTrue(transport.disconnected, request[:9])
+            MemoryServer.hang_up(protocol)
+
 
 class ShieldTests(SynchronousTestCase):
     """What is carried through though nobody waits any more."""

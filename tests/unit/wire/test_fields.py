@@ -14,8 +14,8 @@ from lgi.wire.fields import LONG, MISSING, RECEIVED_MAXIMUM, SHORT, TOO_BIG, Pos
 from tests.strategies import lists_of_names
 
 SHORTS = ("application", "state", "user", "project", "resource_name")
-NUMBERS = ("job_id", "session_id", "start", "limit", "version", "number_of_uploaded_files")
-NAMES = ("owners", "target_resources", "groups", "read_access", "write_access", "servers")
+NUMBERS = ("job_id", "session_id", "start", "limit", "version", "number_of_uploaded_files", "wait")
+NAMES = ("owners", "target_resources", "groups", "read_access", "write_access", "servers", "applications")
 LONGS = ("job_specifics", "capabilities")
 HEXES = ("input", "output", "update")
 COMPULSORY = ("application", "user", "resource_name", "job_id", "session_id", "version", "owners", "target_resources")
@@ -168,4 +168,7 @@ class FieldTests(SynchronousTestCase):
 
 
 def _last(name: str) -> str:
-    return {"target_resources": "targets", "job_specifics": "specifics"}.get(name, name).split("_")[-1]
+    others = {"target_resources": "targets", "job_specifics": "specifics"}
+    # Fields of ours take the number of the one they stand for.
+    others |= {"applications": "application", "wait": "limit"}
+    return others.get(name, name).split("_")[-1]
