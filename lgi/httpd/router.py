@@ -42,6 +42,8 @@ class Call:
     idle: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
+UNEXPECTED = "an unexpected error, see the server's log; whether this was done is not known, look before repeating it"
+
 Handler = Callable[[Call], Awaitable[str]]
 
 
@@ -126,9 +128,8 @@ class Router:
         except Exception:
             self._log.failure("{path} failed", path=request.path)
             request.setResponseCode(500)
-            body = self._envelope.wrap_error(
-                LGIError(ErrorNumber.OVERLOADED, "an unexpected error, see the server's log", timeout=self._back_off)
-            )
+            # No back-off, which would say that nothing was done and that the call may be repeated.
+            body = self._envelope.wrap_error(LGIError(ErrorNumber.DATABASE_UNREACHABLE, UNEXPECTED))
         finally:
             self._under_way -= 1
             if not self._under_way and self._stopping is not None and not self._stopping.called:

@@ -52,14 +52,36 @@ class Channel(HTTPChannel):
     """A connection on which a request comes in bounded time, or is cut off.
 
     A request may take `Site.idle_timeout` seconds and one more for each SLOWEST bytes of it; between its pieces, and
-    between two requests, at most `idle_timeout` seconds pass. A connection that is being closed is closed in
-    bounded time too, whatever its other side does.
+    between two requests, at most `idle_timeout` seconds pass, and between two pieces of an answer that the client
+    reads. A connection that is being closed is closed in bounded time too, whatever its other side does.
     """
 
     site: Site
     _began: float | None = None
     _received = 0
     _closing = False
+    _stalled: Any = None
+
+    def pauseProducing(self) -> None:
+        """Wait for a client that does not read what it asked for, at most `idle_timeout` seconds."""
+        super().pauseProducing()
+        if self._stalled is None:
+            self._stalled = self.site.reactor.callLater(self.site.idle_timeout, self.forceAbortClient)
+
+    def resumeProducing(self) -> None:
+        """It has read something."""
+        self._reads()
+        super().resumeProducing()
+
+    def connectionLost(self, reason: Any) -> None:
+        """It is gone."""
+        self._reads()
+        super().connectionLost(reason)
+
+    def _reads(self) -> None:
+        if self._stalled is not None and self._stalled.active():
+            self._stalled.cancel()
+        self._stalled = None
 
     def dataReceived(self, data: bytes) -> None:
         """Take the next piece, unless it comes too late or nothing more is wanted."""

@@ -257,6 +257,20 @@ class GoneTests(HangUpCase):
         """Whether a call has come whole and is being answered."""
         return any(one.protocol.wrappedProtocol._channel._handlingRequest for one in self.connections())
 
+    async def test_who_does_not_read(self) -> None:
+        """A download of which nothing is taken ends after the idle time-out."""
+        path, directory = await self.submitted(("small", b"1"))
+        with (directory / "large").open("wb") as file:
+            file.truncate(200_000_000)
+        assert self.service._site is not None
+        self.service._site.idle_timeout = 1
+        sock = await self.connect()
+        sock.sendall(head(f"{path}/large", method="GET"))
+        await self.until(lambda: bool(self.open_files()))
+        # What it read before was not enough to go on with.
+        self.assertTrue(await deferToThread(sock.recv, 1000))
+        await self.nothing_left()
+
     async def test_while_downloading(self) -> None:
         path, directory = await self.submitted(("small", b"1"))
         # Put there by hand, since a request is limited here.
