@@ -3,9 +3,9 @@
     python -m bench.startup [--jobs 200] [--polled 20]
 
 Real processes: server, scheduler and daemon under twistd, SQLite, TLS with client certificates. Jobs go one after the
-other, over one kept connection. The time begins when the submission is sent and ends with the first command of the job's
-run script; that the server says `running` comes before. The daemon is told of work, and beside it, in the same run, the
-same server does not offer that and the daemon asks every 5 seconds.
+other, over one kept connection. The time begins when the submission is sent and ends with the first command of the
+job's run script; that the server says `running` comes before. The daemon is told of work, and beside it, in the same
+run, the same server does not offer that and the daemon asks every 5 seconds.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ async def run(reactor: object, told: int, polled: int) -> None:
         script = grid.root / "resources" / RESOURCE / "applications" / "hello_world" / "job_run_script"
         script.write_text(RUN)
         try:
-            for title, jobs, limits in (("told", told, ""), ("asking every 5 s", polled, "[limits]\nwork_wait = 0\n")):
+            for title, jobs, limits in (
+                ("told", told, ""),
+                ("asking every 5 s", polled, "[limits]\nwork_wait = 0\n"),
+            ):
                 with grid.config.open("a") as file:
                     file.write(f"\n{limits}")
                 server, scheduler = grid.start_server(), grid.start_scheduler()
