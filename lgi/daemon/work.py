@@ -79,7 +79,7 @@ class WorkCycle:
         self._let_go()
 
     def reconfigure(self, config: DaemonConfig) -> None:
-        """Ask by this from now on; what has begun by another ends as it can, with nothing taken that is not in this."""
+        """Ask by this from now on; what has begun by another ends as it can."""
         before = {project.name: project.master_server for project in self._config.projects}
         self._config = config
         for project in config.projects:

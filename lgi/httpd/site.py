@@ -8,6 +8,8 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import attrs
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, _GenericHTTPChannelProtocol, combinedLogFormatter
 from twisted.web.iweb import IAccessLogFormatter
 from twisted.web.resource import IResource
@@ -73,7 +75,7 @@ class Channel(HTTPChannel):
         self._reads()
         super().resumeProducing()
 
-    def connectionLost(self, reason: Any) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is gone."""
         self._reads()
         super().connectionLost(reason)
