@@ -26,6 +26,8 @@ COMMANDS = {
     "resources": ("lgi.cli.resources:resources", "List the project's resources and their applications."),
     "init": ("lgi.cli.init:init", "Make a new project: its authority, server and first administrator."),
     "admin": ("lgi.cli.admin:admin", "Manage a project: grants, resources, servers, updates, database."),
+    "daemon": ("lgi.cli.daemon:daemon", "Verify the configuration of a resource daemon."),
+    "batch": ("lgi.cli.batch:batch", "Submit, watch and steer jobs on this machine's batch system."),
     "ca": ("lgi.cli.ca:ca", "Issue, list and revoke the certificates of a project."),
 }
 
