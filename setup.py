@@ -38,6 +38,8 @@ TEST = [
     "import-linter>=2.3",  # the layers of docs/architecture.md as a checked contract
 ]
 
+APPLICATIONS = Path("etc/applications")
+
 setup(
     name="lgi",
     version="2.0.0.dev0",
@@ -53,9 +55,12 @@ setup(
     install_requires=INSTALL,
     extras_require={"test": TEST, "postgresql": POSTGRESQL},
     data_files=[
-        (f"share/lgi/applications/{name}", [str(path) for path in sorted(Path("etc/applications", name).iterdir())])
-        for name in ("hello_world", "lj_md")
+        (
+            f"share/lgi/applications/{folder.relative_to(APPLICATIONS)}",
+            [str(path) for path in sorted(folder.iterdir()) if path.is_file()],
+        )
+        for folder in sorted(path for path in APPLICATIONS.rglob("*") if path.is_dir())
     ],
-    entry_points={"console_scripts": ["lgi = lgi.cli.main:main"]},
+    entry_points={"console_scripts": ["lgi = lgi.cli.main:main", "LGI_daemon = lgi.daemon.program:main"]},
     zip_safe=False,
 )

@@ -168,6 +168,25 @@ def stop_earlier() -> None:
     print("Stopped the grid that an earlier demonstration had left running.", flush=True)
 
 
+def let_jobs_in(resource: Path) -> list[str]:
+    """Let others pass through the resource's directories, as root's daemon needs; returns options of the daemon.
+
+    Each job of a daemon that runs as root has a uid of its own. Where others can enter neither this directory nor
+    Python's, jobs could not run anything here, and there is no sandbox.
+    """
+    if os.geteuid() != 0:
+        return []
+    for wanted in (Path(sys.executable), Path(sys.executable).resolve(), DEMO):
+        for path in (wanted, *wanted.parents):
+            if not path.stat().st_mode & 0o001:
+                print(f"Only root can enter {path}: jobs would get no further as other users, and run as root here")
+                return ["--no-sandbox"]
+    for path in (resource, *resource.parents):
+        if path.is_relative_to(GRID):
+            path.chmod(path.stat().st_mode | 0o011)
+    return []
+
+
 def demonstrate(services: Services) -> Path:
     """The whole story; returns the user's configuration directory."""
     say("1. A project: certificate authority, server, database, administrator")
@@ -179,7 +198,9 @@ def demonstrate(services: Services) -> Path:
     config = GRID / "etc" / "lgi-server.toml"
     services.start("lgi-server", config)
     services.start("lgi-scheduler", config)
-    services.start("lgi-daemon", GRID / "resources" / RESOURCE / "LGI.cfg", "--slow-cycle=1", "--fast-cycle=1")
+    resource = GRID / "resources" / RESOURCE
+    cycles = ("--slow-cycle=1", "--fast-cycle=1")
+    services.start("lgi-daemon", resource / "LGI.cfg", *cycles, *let_jobs_in(resource))
     home = GRID / "users" / USER
     wait_for_server(services, home)
     run("lgi", "--config", home, "resources")

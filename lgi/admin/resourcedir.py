@@ -72,8 +72,8 @@ def write_resource_directory(
     for name in dict.fromkeys((HELLO, *applications)):
         target = directory / "applications" / name
         shutil.copytree(source / name, target, ignore=shutil.ignore_patterns("__pycache__"))
-        for file in target.iterdir():
-            if file.name.endswith("_script") or file.read_bytes()[:2] == b"#!":
+        for file in target.rglob("*"):
+            if file.is_file() and (file.name.endswith("_script") or file.read_bytes()[:2] == b"#!"):
                 file.chmod(0o755)
     write_text(directory / "LGI.cfg", daemon_config(server, project, applications))
 

@@ -98,7 +98,7 @@ def issue(
         case "resource":
             if renew:
                 screen.line(f"{name} has a new certificate, and the old one is refused from now on")
-                screen.line(f"Copy resource.crt and resource.key of {directory} to it, and restart its daemon")
+                screen.line(f"Copy resource.crt and resource.key of {directory} to it, and send its daemon SIGHUP")
             else:
                 screen.line(f"{name} is registered and offers {applications}; its directory is {directory}")
                 screen.line("Start its daemon, here or where you copy the directory to:")

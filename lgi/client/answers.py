@@ -81,11 +81,15 @@ class ServerList:
 
 @attrs.frozen(kw_only=True)
 class SignedUp:
-    """A session that was started; in it the resource may wait for work, for `work_wait` seconds (0: not at all)."""
+    """A session that was started; in it the resource may wait for work, for `work_wait` seconds (0: not at all).
+
+    A field that is posted has to be smaller than `largest_field` bytes, where the server has announced that.
+    """
 
     session_id: int
     servers: ServerList
     work_wait: int = 0
+    largest_field: int | None = None
 
 
 def read_whole(body: bytes, tag: str) -> etree._Element:
@@ -120,6 +124,13 @@ def read_response(body: bytes) -> etree._Element:
             read_integer(error, "number"), text_of(error, "message"), int(timeout) if timeout.isdigit() else None
         )
     return response
+
+
+def read_largest_field(response: etree._Element) -> int | None:
+    """What the envelope of an answer announces as `server_max_field_size`; None where that is no positive number."""
+    envelope = response.getparent()
+    text = "" if envelope is None else text_of(envelope, "server_max_field_size")
+    return int(text) if text.isdigit() and text.isascii() and int(text) > 0 else None
 
 
 def read_integer(node: etree._Element, path: str) -> int:

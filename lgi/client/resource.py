@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from lgi.client.answers import JobAnswer, SignedUp, read_integer, read_job, read_servers
+from lgi.client.answers import JobAnswer, SignedUp, read_integer, read_job, read_largest_field, read_servers
 from lgi.client.post import CALL_TIMEOUT, Server
 from lgi.lists import decode_list, encode_list
 from lgi.states import JobState
@@ -30,6 +30,7 @@ class ResourceClient:
         return SignedUp(
             session_id=read_integer(response, "session_id"),
             servers=read_servers(response),
+            largest_field=read_largest_field(response),
             # Deployed servers know nothing of it.
             work_wait=read_integer(response, "work_wait") if response.find("work_wait") is not None else 0,
         )

@@ -11,6 +11,7 @@ from typing import TypeVar
 import attrs
 
 from lgi.daemon.cfgfile import Section, read_sections
+from lgi.lists import ANY
 from lgi.wire.dialect import MalformedXML, parse_fragment
 
 JOB_SCRIPTS = (
@@ -22,15 +23,22 @@ JOB_SCRIPTS = (
     "job_epilogue_script",
     "job_abort_script",
 )
+UPDATE = "update"
+"""The application that runs the scripts its users send, to manage the resource (LGI 1.41, Resource management)."""
+SERVER_ADDRESS = re.compile(r"https://[^\s/?#]+(/[^\s?#]*)?")
 _DIRECTORY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _TAG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 class ConfigErrors(Exception):
-    """Every mistake of a configuration file, a line each: the file, the tags that lead to it, the reason."""
+    """Every mistake of a configuration file, a line each: the file, the tags that lead to it, the reason.
 
-    def __init__(self, mistakes: Sequence[str]) -> None:
+    `config` has what could be understood all the same, for those who look for more mistakes; never to work with.
+    """
+
+    def __init__(self, mistakes: Sequence[str], config: DaemonConfig | None = None) -> None:
         self.mistakes = tuple(mistakes)
+        self.config = config
         super().__init__("\n".join(self.mistakes))
 
 
@@ -83,9 +91,10 @@ class DaemonConfig:
     projects: tuple[ProjectConfig, ...]
 
     @property
-    def wants_sandbox(self) -> bool:
-        """Whether an application names a uid of its own."""
-        return any(app.sandbox_uid is not None for project in self.projects for app in project.applications)
+    def sandbox_uids(self) -> frozenset[int]:
+        """The uids that applications name."""
+        uids = (app.sandbox_uid for project in self.projects for app in project.applications)
+        return frozenset(uid for uid in uids if uid is not None)
 
 
 def read_config(path: Path) -> DaemonConfig:
@@ -110,7 +119,7 @@ def read_config(path: Path) -> DaemonConfig:
     resource.finish()
     root.finish()
     if mistakes:
-        raise ConfigErrors(mistakes)
+        raise ConfigErrors(mistakes, config)
     return config
 
 
@@ -141,7 +150,7 @@ def _several(
 
 def _project(section: Section) -> ProjectConfig:
     master = section.text("project_master_server").rstrip("/")
-    if master and not re.fullmatch(r"https://[^\s/?#]+(/[^\s?#]*)?", master):
+    if master and not SERVER_ADDRESS.fullmatch(master):
         section.mistake("project_master_server", f"{master!r} is no https:// address")
     return ProjectConfig(
         name=_name(section, "project_name", _DIRECTORY_NAME),
@@ -158,10 +167,18 @@ def _application(section: Section) -> ApplicationConfig:
     except MalformedXML as problem:
         section.mistake("capabilities", f"not well-formed XML: {problem}")
     system = section.text("check_system_limits_script", empty=True)
+    # It becomes a tag in the capabilities that the daemon signs up with.
+    name = _name(section, "application_name", _TAG_NAME)
+    limits = _limits(section)
+    if name == UPDATE and (ANY in limits.allow or not limits.allow):
+        section.mistake(
+            "owner_allow",
+            f"the application {UPDATE} runs whatever script it is sent: its owners have to be named, "
+            + (f"and {ANY!r} is everybody" if limits.allow else "and nobody is (that would be everybody)"),
+        )
     return ApplicationConfig(
-        # It becomes a tag in the capabilities that the daemon signs up with.
-        name=_name(section, "application_name", _TAG_NAME),
-        limits=_limits(section),
+        name=name,
+        limits=limits,
         max_output_size=section.integer("max_output_size") or 0,
         capabilities=capabilities,
         sandbox_uid=section.integer("job_sandbox_uid", minimum=1) if section.has("job_sandbox_uid") else None,

@@ -2,24 +2,36 @@
 
 It is `RUN_DIRECTORY/PROJECT/APPLICATION/JOB_<reference>`, the reference being 32 upper-case hexadecimal digits. A
 directory whose name begins with a dot is being made or removed: it is never run, and cleared away at the next start.
+
+Where the job has a uid of its own (`lgi.daemon.sandbox`), the directory is root's with the job's group and the sticky
+bit, and so are all files that the daemon writes: the job can read them, but neither change, remove nor replace them.
+What it may write to is there from the beginning, so that it cannot put anything else in its place.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import re
 import secrets
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
 
 from lgi.daemon.config import JOB_SCRIPTS
+from lgi.daemon.sandbox import StillAlive, end_processes, uid_of
 from lgi.daemon.seal import Seal
-from lgi.durable import EXECUTABLE, PRIVATE, read_regular, sync, write_atomically, write_new
+from lgi.durable import (
+    EXECUTABLE,
+    PRIVATE,
+    read_regular,
+    reading,
+    sync,
+    write_atomically,
+    write_new,
+)
 from lgi.lists import decode_list
 from lgi.states import JobState
 
@@ -50,7 +62,12 @@ RUN_LOG = "job_run_script.log"
 PRINTED = 4096  # bytes of it that are told where a run script left no output
 EXIT_STATUS = "LGI_exit_status"  # written by the process around the run script, so not sealed
 RUN_LOCK, STEP_LOCK = "LGI_job.lock", "LGI_step.lock"
+SANDBOX_UID = "LGI_job_sandbox_uid"
 LARGEST_OUTPUT = 65354  # bytes that a server takes in a long field
+_FOR_GROUP, _RUN_BY_GROUP, _WRITTEN_BY_GROUP = 0o640, 0o750, 0o660
+_MOST_STATUS = 255
+_SHARED, _PASSAGE = 0o1770, 0o711
+_KEPT_LOGS = ("job_prologue_script.log", RUN_LOG, "job_epilogue_script.log", "job_abort_script.log")
 _NAME = re.compile(r"JOB_([0-9A-F]{32})")
 
 
@@ -73,10 +90,11 @@ class JobRecord:
 
 @attrs.frozen(kw_only=True)
 class JobDirectory:
-    """A complete job directory, or one in the making."""
+    """A complete job directory, or one in the making; `uid` is that of its sandbox, None without one."""
 
     path: Path
     seal: Seal = attrs.field(repr=False)
+    uid: int | None = None
 
     @property
     def reference(self) -> str:
@@ -86,9 +104,10 @@ class JobDirectory:
     def read(self, name: str) -> bytes:
         """The verified content of a sealed file; raises Tampered."""
         path = self.path / name
+        owner = None if self.uid is None else 0
         try:
-            content = read_regular(path)
-            hashes = read_regular(self.path / f"{name}.hash").decode("ascii", "replace")
+            content = read_regular(path, owner=owner)
+            hashes = read_regular(self.path / f"{name}.hash", owner=owner).decode("ascii", "replace")
         except OSError as problem:
             raise Tampered(f"{problem.filename or path}: {problem.strerror or problem}") from None
         if not self.seal.matches(hashes, self.reference, name, content):
@@ -111,10 +130,14 @@ class JobDirectory:
             if before == content:
                 return
             hashes.append(self.seal.sign(self.reference, name, before))
-        write_atomically(self.path / f"{name}.hash", "\n".join([*hashes, ""]).encode())
-        write_atomically(self.path / name, content)
+        self._put(f"{name}.hash", "\n".join([*hashes, ""]).encode())
+        self._put(name, content)
         if replaced:
-            write_atomically(self.path / f"{name}.hash", f"{hashes[0]}\n".encode())
+            self._put(f"{name}.hash", f"{hashes[0]}\n".encode())
+
+    def _put(self, name: str, content: bytes) -> None:
+        mode = PRIVATE if self.uid is None else _FOR_GROUP
+        write_atomically(self.path / name, content, mode, group=self.uid)
 
     def has(self, name: str) -> bool:
         """Whether there is anything of this name."""
@@ -131,6 +154,11 @@ class JobDirectory:
         said = (self.text("LGI_project"), self.text("LGI_application"), self.text("LGI_daemon_reference"))
         if said != (self.path.parent.parent.name, self.path.parent.name, self.reference):
             raise Tampered(f"{self.path}: the directory has been moved")
+        uid = self.text(SANDBOX_UID)
+        if uid != ("" if self.uid is None else str(self.uid)):
+            raise Tampered(
+                f"{self.path}: its owner, group and mode are not those of a job with the uid {uid or 'none'}"
+            )
 
     @property
     def state(self) -> JobState:
@@ -154,10 +182,12 @@ class JobDirectory:
         """The job's output, at most `most` bytes of it with a line about the cut; empty where there is none."""
         path = self.path / OUTPUT
         try:
-            content = read_regular(path, most + 1)
+            with reading(path, owner=self.uid) as file:
+                content = file.read(most + 1)
+                size = os.fstat(file.fileno()).st_size
             if len(content) <= most:
                 return content
-            notice = f"\n[LGI: this is not all, the output has {path.stat().st_size} bytes and {most} may be sent]\n"
+            notice = f"\n[LGI: this is not all, the output has {size} bytes and {most} may be sent]\n"
         except OSError:
             return b""
         return content[: max(0, most - len(notice))] + notice.encode() if len(notice) <= most else content[:most]
@@ -169,19 +199,20 @@ class JobDirectory:
         if output or not status:
             return output
         try:
-            printed = read_regular(self.path / RUN_LOG, PRINTED, end=True)
+            owner = None if self.uid is None else 0
+            printed = read_regular(self.path / RUN_LOG, PRINTED, end=True, owner=owner)
         except OSError:
             printed = b""
         notice = f"[LGI: the run script ended with status {status} and left no output; it printed:]\n".encode()
         return (notice + printed)[:most] if printed else output
 
     def exit_status(self) -> int | None:
-        """What the run script ended with; None while it runs, and where its end was never seen."""
+        """What the run script ended with, by the job's own word; None while it runs, or if nobody saw its end."""
         try:
-            text = read_regular(self.path / EXIT_STATUS, 16).decode("ascii", "replace").strip()
+            text = read_regular(self.path / EXIT_STATUS, 16, owner=self.uid).decode("ascii", "replace").strip()
         except OSError:
             return None
-        return int(text) if text.isdigit() else None
+        return int(text) if text.isdigit() and int(text) <= _MOST_STATUS else None
 
     def publish(self) -> JobDirectory:
         """Make a directory in the making the job's: complete, on disk, with its final name."""
@@ -200,33 +231,74 @@ class JobDirectory:
 
 
 def prepare(
-    run_directory: Path, seal: Seal, project: str, application: str, contents: Mapping[str, bytes]
+    run_directory: Path,
+    seal: Seal,
+    project: str,
+    application: str,
+    contents: Mapping[str, bytes],
+    *,
+    uid: int | None = None,
 ) -> JobDirectory:
     """Make a directory for a job, under a name that begins with a dot, with these files and their hashes.
 
-    The reference is made here; `LGI_project`, `LGI_application` and `LGI_daemon_reference` come with it. Raises
-    OSError, and leaves nothing behind then. Nothing is forced to disk before `publish`: it may be discarded at once.
+    The reference is made here; `LGI_project`, `LGI_application` and `LGI_daemon_reference` come with it, and with
+    `uid` the layout of a sandbox, with `LGI_job_sandbox_uid` to say so. Raises OSError, and leaves nothing behind
+    then. Nothing is forced to disk before `publish`: it may be discarded at once.
     """
     reference = secrets.token_hex(16).upper()
     parent = run_directory / project / application
     for level in (parent.parent, parent):
         level.mkdir(mode=EXECUTABLE, exist_ok=True)
-    directory = JobDirectory(path=parent / f".JOB_{reference}", seal=seal)
+        if uid is not None:
+            level.chmod(_PASSAGE)
+    directory = JobDirectory(path=parent / f".JOB_{reference}", seal=seal, uid=uid)
     identity = {"project": project, "application": application, "daemon_reference": reference}
+    if uid is not None:
+        identity["job_sandbox_uid"] = str(uid)
     try:
         directory.path.mkdir(mode=EXECUTABLE)
         for name, content in {**contents, **{f"LGI_{tag}": text.encode() for tag, text in identity.items()}}.items():
-            write_new(directory.path / name, content, EXECUTABLE if name in SCRIPTS else PRIVATE, now=False)
-            write_new(directory.path / f"{name}.hash", f"{seal.sign(reference, name, content)}\n".encode(), now=False)
+            plain, script = (PRIVATE, EXECUTABLE) if uid is None else (_FOR_GROUP, _RUN_BY_GROUP)
+            sign = f"{seal.sign(reference, name, content)}\n".encode()
+            write_new(directory.path / name, content, script if name in SCRIPTS else plain, now=False, group=uid)
+            write_new(directory.path / f"{name}.hash", sign, plain, now=False, group=uid)
+        if uid is not None:
+            _open_to(directory.path, uid)
     except OSError:
         discard(directory.path)
         raise
     return directory
 
 
-def discard(path: Path) -> None:
-    """Remove a directory and all in it, as far as that goes: what stays begins with a dot."""
-    shutil.rmtree(path, ignore_errors=True)
+def _open_to(path: Path, uid: int) -> None:
+    """Make what a job may write to, and let it in."""
+    write_new(path / OUTPUT, b"", PRIVATE, now=False, owner=uid, group=uid)
+    for name in _KEPT_LOGS:
+        write_new(path / name, b"", _WRITTEN_BY_GROUP, now=False, group=uid)
+    write_new(path / RUN_LOCK, b"", _FOR_GROUP, now=False, group=uid)
+    write_new(path / STEP_LOCK, b"", PRIVATE, now=False)
+    os.chown(path, 0, uid, follow_symlinks=False)
+    path.chmod(_SHARED)
+
+
+def discard(path: Path) -> bool:
+    """Remove a directory and all in it, as far as that goes: what stays begins with a dot. Whether nothing stays.
+
+    All that a sandboxed job still runs is killed first. `rm` takes what a job may have made, such as ten thousand
+    directories in each other, and no link that is put before it leads it elsewhere.
+    """
+    try:
+        uid = uid_of(path)
+        if uid is None:
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            end_processes(uid)
+            subprocess.run(
+                ["rm", "-rf", "--one-file-system", "--", str(path)], stderr=subprocess.DEVNULL, check=False
+            )
+    except (OSError, StillAlive):
+        pass
+    return not os.path.lexists(path)
 
 
 def scan(run_directory: Path, seal: Seal) -> Iterator[JobDirectory]:
@@ -235,37 +307,6 @@ def scan(run_directory: Path, seal: Seal) -> Iterator[JobDirectory]:
         if path.is_symlink() or not path.is_dir() or path.parent.parent.name.startswith("."):
             continue
         if _NAME.fullmatch(path.name):
-            yield JobDirectory(path=path, seal=seal)
+            yield JobDirectory(path=path, seal=seal, uid=uid_of(path))
         elif _NAME.fullmatch(path.name.removeprefix(".")):
             discard(path)
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def flocked(path: Path) -> Iterator[int]:
-    """A descriptor that holds the lock on the file, for a process to inherit; raises BlockingIOError if it is held.
-
-    The lock lasts until the last process that has the descriptor has ended.
-    """
-    with _opened(path) as descriptor:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield descriptor
-
-
-def is_flocked(path: Path) -> bool:
-    """Whether a living process holds the lock on the file."""
-    if not path.exists():
-        return False
-    try:
-        with flocked(path):
-            return False
-    except BlockingIOError:
-        return True

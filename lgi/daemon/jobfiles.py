@@ -23,8 +23,10 @@ def described(job: Job) -> dict[str, str]:
 def job_files(
     config: DaemonConfig, application: ApplicationConfig, master: str, server: str, job: Job
 ) -> dict[str, bytes]:
-    """The files of a new job's directory but its identity; raises OSError when a configured file cannot be read."""
-    uid = application.sandbox_uid
+    """The files of a new job's directory but its identity; raises OSError when a configured file cannot be read.
+
+    `LGI_job_sandbox_uid` is empty: no sandbox.
+    """
     texts = {
         **described(job),
         "LGI_this_project_server": server,
@@ -32,7 +34,7 @@ def job_files(
         "LGI_job_id": str(job.job_id),
         "LGI_state": JobState.QUEUED.value,
         "LGI_max_output_size": str(application.max_output_size),
-        "LGI_job_sandbox_uid": "" if uid is None else str(uid),
+        "LGI_job_sandbox_uid": "",
     }
     copies = {
         "LGI_key_file": config.resource_key_file,

@@ -5,7 +5,7 @@ The two go on side by side, since the server counts its questions as the job's p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from twisted.logger import Logger
 
@@ -34,6 +34,7 @@ class Keeper:
 
     def __init__(self, *, tools: Tools, directory: JobDirectory, gone: Callable[[Keeper], None]) -> None:
         self.record: JobRecord = directory.load()
+        tools.scripts.command(directory, "")  # whether it may run here at all
         self._tools = tools
         self._directory = directory
         self._gone = gone
@@ -115,6 +116,18 @@ class Keeper:
             return
         self._working = True
         self._tools.tasks.start(f"job {self.record.job_id} of project {self.record.project}", self._work())
+
+    def renew(self, files: Mapping[str, bytes]) -> None:
+        """Replace sealed files of the directory that are the resource's own: what it shows to servers."""
+        if self._over:
+            return
+        try:
+            for name, content in files.items():
+                self._directory.write(name, content)
+        except Tampered as problem:
+            self._refuse(problem)
+        except OSError as problem:
+            self._complain(f"its copy of the resource's certificate cannot be renewed: {problem}")
 
     # What the server says.
 

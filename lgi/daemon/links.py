@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from lgi.client.answers import AnswerMalformed, JobAnswer, ServerRefused, ServerUnreachable, SignedUp
+from lgi.daemon.jobdir import LARGEST_OUTPUT
 from lgi.errors import ErrorNumber
 from lgi.model import Job
 from lgi.states import JobState
@@ -97,6 +98,7 @@ class Link:
         self._quiet_until = 0.0
         self._problem = ""
         self._shared: _Session | None = None
+        self._most = LARGEST_OUTPUT
         self._opening = DeferredLock()
         self._slots = DeferredSemaphore(CALLS_AT_ONCE)
         self._closing = False
@@ -198,7 +200,7 @@ class Link:
     @asynccontextmanager
     async def session(self, capabilities: str) -> AsyncIterator[SignedUp]:
         """A session of one's own, as work requests need: the server refuses them while its session holds locks."""
-        signed_up = await self._ask(lambda: self._calls.signup(capabilities))
+        signed_up = await self._sign_up(capabilities)
         try:
             yield signed_up
         finally:
@@ -210,7 +212,7 @@ class Link:
         await self._opening.acquire()
         try:
             if self._shared is None:
-                signed_up = await self._ask(lambda: self._calls.signup(None))
+                signed_up = await self._sign_up(None)
                 self._shared = _Session(signed_up.session_id)
             session = self._shared
             session.users += 1
@@ -228,6 +230,17 @@ class Link:
                 if self._shared is session:
                     self._shared = None
                 await self._sign_off(session.session_id)
+
+    @property
+    def largest_output(self) -> int:
+        """How many bytes the server takes as output: fewer than the size that it announces with each session."""
+        return self._most
+
+    async def _sign_up(self, capabilities: str | None) -> SignedUp:
+        signed_up = await self._ask(lambda: self._calls.signup(capabilities))
+        if signed_up.largest_field is not None:
+            self._most = signed_up.largest_field - 1
+        return signed_up
 
     async def _sign_off(self, session_id: int) -> None:
         problem: Exception | None = None

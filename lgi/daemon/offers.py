@@ -8,13 +8,14 @@ from twisted.logger import Logger
 
 from lgi.client.answers import ServerRefused
 from lgi.daemon import limits
-from lgi.daemon.config import ApplicationConfig, DaemonConfig, ProjectConfig
+from lgi.daemon.config import ApplicationConfig, DaemonConfig, Limits, ProjectConfig
 from lgi.daemon.holdings import Holdings
 from lgi.daemon.jobdir import JobDirectory, Tampered, discard, prepare
 from lgi.daemon.jobfiles import job_files
 from lgi.daemon.keeper import Keeper
 from lgi.daemon.limits import Taken
 from lgi.daemon.links import Link, NoAnswer
+from lgi.daemon.sandbox import NoUid
 from lgi.daemon.scripts import StillRunning
 from lgi.daemon.seal import Seal
 from lgi.daemon.steps import LARGEST_SPECIFICS, Tools
@@ -46,9 +47,33 @@ class Offers:
         self._holdings = holdings
         self._rejected: dict[tuple[str, str, int], str] = {}
 
+    def reconfigure(self, config: DaemonConfig) -> None:
+        """Decide by this from now on, also on what was asked for before."""
+        self._config = config
+
+    def _now(self, place: Place) -> Place | None:
+        """The place by the configuration of this moment; None where it is no longer in it."""
+        for project in self._config.projects:
+            for application in project.applications:
+                if (project.name, application.name) == (place.project.name, place.application.name):
+                    return attrs.evolve(place, project=project, application=application)
+        return None
+
     def levels(self, project: ProjectConfig, application: ApplicationConfig) -> tuple[limits.Level, ...]:
         """The limits that one more job has to pass now."""
-        return limits.levels(self._config, project, application, self._holdings.taken)
+        levels = limits.levels(self._config, project, application, self._holdings.taken)
+        uid = application.sandbox_uid
+        if self._tools.sandbox is None or uid is None:
+            return levels
+        # One job at a time has a uid; asking for more would be in vain.
+        sharing = {
+            (other.name, app.name)
+            for other in self._config.projects
+            for app in other.applications
+            if app.sandbox_uid == uid
+        }
+        jobs = tuple(job for job in self._holdings.taken if (job.project, job.application) in sharing)
+        return (*levels, limits.Level(name=f"uid {uid}", limits=Limits(allow={}, deny=(), job_limit=1), jobs=jobs))
 
     async def consider(self, place: Place, session_id: int, job: Job) -> bool:
         """Take a queued job that the session holds locked, or reject it, and unlock it; whether it was taken."""
@@ -90,7 +115,13 @@ class Offers:
             await known.take(session_id, job)
             _log.info("job {job_id} of project {project} claimed again", job_id=job.job_id, project=project.name)
             return known, ""
+        current = self._now(place)
+        if current is None:
+            return None, f"the application {application.name} is no longer offered here"
+        place, project, application = current, current.project, current.application
         reason = limits.refusal(self.levels(project, application), job.owners) or _unfit(job)
+        if job.application not in ("", application.name):
+            reason = f"it is for {job.application}, and was offered as one for {application.name}"
         if reason is not None:
             return None, reason
         place_taken = Taken(project=project.name, application=application.name, owners=job.owners)
@@ -118,9 +149,14 @@ class Offers:
     async def _prepare(self, place: Place, job: Job) -> tuple[JobDirectory | None, str]:
         project, application = place.project, place.application
         contents = job_files(self._config, application, place.master, place.link.url, job)
-        draft = prepare(self._config.run_directory, self._seal, project.name, application.name, contents)
-        published = None
+        sandbox = self._tools.sandbox
         try:
+            uid = None if sandbox is None else sandbox.take(application.sandbox_uid, self._config.sandbox_uids)
+        except NoUid as problem:
+            return None, str(problem)
+        draft = published = None
+        try:
+            draft = prepare(self._config.run_directory, self._seal, project.name, application.name, contents, uid=uid)
             outcome = await self._tools.scripts.run(draft, "LGI_job_check_limits_script")
             if not outcome.ok:
                 return None, f"job_check_limits_script: {outcome}"
@@ -128,8 +164,9 @@ class Offers:
         except StillRunning as problem:
             return None, str(problem)
         finally:
-            if published is None:
-                discard(draft.path)
+            gone = published is None and (draft is None or discard(draft.path))
+            if gone and sandbox is not None and uid is not None:
+                sandbox.release(uid)
         return published, ""
 
 

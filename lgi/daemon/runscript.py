@@ -15,7 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import implementer
 
-from lgi.daemon.jobdir import EXIT_STATUS, RUN_LOCK, RUN_PID, JobDirectory, flocked, is_flocked
+from lgi.daemon.flocks import flocked, is_flocked
+from lgi.daemon.jobdir import EXIT_STATUS, RUN_LOCK, RUN_PID, JobDirectory
 from lgi.daemon.scripts import End, Scripts, StillRunning, environment, open_log
 
 RUN_SCRIPT = "LGI_job_run_script"
@@ -58,14 +59,15 @@ def start(scripts: Scripts, job: JobDirectory) -> tuple[int, Deferred[int | None
     try:
         with flocked(job.path / RUN_LOCK) as lock:
             job.read(RUN_SCRIPT)
+            command = scripts.command(job, _WRAPPER)
             (job.path / EXIT_STATUS).unlink(missing_ok=True)
             gate = _Gate()
             with open_log(job, RUN_SCRIPT) as said:
                 process = scripts.processes.spawnProcess(
                     gate,
-                    "setsid",
-                    ["setsid", "sh", "-c", _WRAPPER],
-                    env=environment(job.path, scripts.inherited),
+                    command[0],
+                    command,
+                    env=environment(job, scripts.inherited),
                     path=str(job.path),
                     childFDs={0: "w", 1: said.fileno(), 2: said.fileno(), _LOCK_IN_CHILD: lock},
                 )

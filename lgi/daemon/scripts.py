@@ -1,7 +1,8 @@
 """Running a job's scripts: each in its own session, with a time limit, what it says kept (LGI 1.41, Resource daemon).
 
 Scripts are the contract of a resource: exit status 0 is yes or done, any other is no or not yet. They run in the job
-directory with standard input from /dev/null.
+directory with standard input from /dev/null, and under the uid of the job's sandbox where it has one. A daemon with a
+sandbox runs no script of a job that has none.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from lgi.daemon.jobdir import STEP_LOCK, JobDirectory, flocked
+from lgi.daemon.flocks import flocked, open_or_make
+from lgi.daemon.jobdir import STEP_LOCK, JobDirectory, Tampered
+from lgi.daemon.sandbox import confined
 
 TIME_LIMIT = 300.0  # seconds
 GRACE = 10.0  # seconds between TERM and KILL
@@ -64,10 +67,11 @@ class Outcome:
         return f"{reason}: {self.said}" if self.said else reason
 
 
-def environment(job_directory: Path | None, inherited: Mapping[str, str]) -> dict[str, str]:
+def environment(job: JobDirectory | None, inherited: Mapping[str, str]) -> dict[str, str]:
     """What a script finds in its environment, and nothing else of the daemon's.
 
-    PATH begins with the daemon's own programs, so that `lgi` is found; HOME and LANG are the daemon's.
+    PATH begins with the daemon's own programs, so that `lgi` is found; HOME and LANG are the daemon's. In a sandbox
+    HOME and TMPDIR are the job's directory: the daemon's home is root's, and what is left in /tmp stays there.
     """
     path = str(Path(sys.executable).parent)
     wanted = {
@@ -75,7 +79,11 @@ def environment(job_directory: Path | None, inherited: Mapping[str, str]) -> dic
         "HOME": inherited.get("HOME", "/"),
         "LANG": inherited.get("LANG", "C.UTF-8"),
     }
-    return wanted if job_directory is None else {**wanted, "LGI_job_directory": str(job_directory)}
+    if job is None:
+        return wanted
+    own = str(job.path)
+    homes = {} if job.uid is None else {"HOME": own, "TMPDIR": own}
+    return {**wanted, **homes, "LGI_job_directory": own}
 
 
 class End(ProcessProtocol):
@@ -105,7 +113,8 @@ def kill_group(process: Any, number: signal.Signals) -> None:
 class Scripts:
     """Starts scripts and sees to their end.
 
-    `processes` is the reactor's process part, `clock` its time; the limit and the grace are in seconds.
+    `processes` is the reactor's process part, `clock` its time; the limit and the grace are in seconds. With
+    `sandboxed`, only jobs that have a uid of their own are run.
     """
 
     def __init__(
@@ -116,7 +125,9 @@ class Scripts:
         inherited: Mapping[str, str],
         limit: float = TIME_LIMIT,
         grace: float = GRACE,
+        sandboxed: bool = False,
     ) -> None:
+        self._sandboxed = sandboxed
         self.processes = processes
         self.inherited = inherited
         self._clock = clock
@@ -126,10 +137,24 @@ class Scripts:
         self._stopping = False
 
     async def check_system(self, script: Path, directory: Path) -> Outcome:
-        """Run a script of the configuration that is no job's, in `directory`."""
+        """Run a script of the configuration that is no job's, in `directory`, with the rights of the daemon."""
         with tempfile.TemporaryFile() as said:
-            started = self._spawn([str(script)], directory, None, said, {})
+            environ = environment(None, self.inherited)
+            started = self._spawn(["setsid", str(script)], directory, environ, said, {})
             return await self._outcome(started, said, 0)
+
+    def command(self, job: JobDirectory, text: str, *arguments: str) -> list[str]:
+        """The words that run a shell's text for a job, with no more rights than the job has; raises Tampered."""
+        if job.uid is not None:
+            if os.geteuid() != 0:
+                raise Tampered(f"{job.path}: is of a daemon that ran as root; only root can run it as uid {job.uid}")
+            return ["setsid", *confined(job.uid, ["sh", "-c", f"umask 077\n{text}", *arguments])]
+        if self._sandboxed:
+            raise Tampered(
+                f"{job.path}: was made without a sandbox, and would run as root; a daemon with --no-sandbox, or the "
+                "user's who made it, can see it to its end"
+            )
+        return ["setsid", "sh", "-c", text, *arguments]
 
     async def run(self, job: JobDirectory, name: str, *, keep: bool = False) -> Outcome:
         """Run the verified script `name` of a job; with `keep`, what it says is appended to a file of its name.
@@ -137,19 +162,27 @@ class Scripts:
         Raises Tampered, OSError, and StillRunning when a script of the job is running from before.
         """
         job.read(name)
+        command = self.command(job, _STEP, f"./{name}")
         with open_log(job, name) if keep else tempfile.TemporaryFile() as said:
+            if job.uid is not None and not keep:
+                os.fchown(said.fileno(), job.uid, job.uid)  # /dev/stderr is opened as a file
             start = os.fstat(said.fileno()).st_size
             try:
                 # The daemon lets go of the lock before it forks anything else, which would hold it for a moment.
                 with flocked(job.path / STEP_LOCK) as lock:
-                    command = ["sh", "-c", _STEP, f"./{name}"]
-                    started = self._spawn(command, job.path, job.path, said, {_LOCK_IN_CHILD: lock})
+                    environ = environment(job, self.inherited)
+                    started = self._spawn(command, job.path, environ, said, {_LOCK_IN_CHILD: lock})
             except BlockingIOError:
                 raise StillRunning(f"a script of {job.path} is still running from before") from None
             return await self._outcome(started, said, start)
 
     def _spawn(
-        self, command: list[str], directory: Path, job: Path | None, said: IO[bytes], descriptors: dict[int, int]
+        self,
+        command: list[str],
+        directory: Path,
+        environ: dict[str, str],
+        said: IO[bytes],
+        descriptors: dict[int, int],
     ) -> tuple[Any, End]:
         if self._stopping:
             raise StillRunning("the daemon is being stopped")
@@ -157,9 +190,9 @@ class Scripts:
         with Path(os.devnull).open("rb") as nothing:
             process = self.processes.spawnProcess(
                 end,
-                "setsid",
-                ["setsid", *command],
-                env=environment(job, self.inherited),
+                command[0],
+                command,
+                env=environ,
                 path=str(directory),
                 childFDs={0: nothing.fileno(), 1: said.fileno(), 2: said.fileno(), **descriptors},
             )
@@ -212,5 +245,6 @@ class _Running:
 
 def open_log(job: JobDirectory, name: str) -> IO[bytes]:
     """The file in a job's directory that takes what its script `name` says."""
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.fdopen(os.open(job.path / f"{name.removeprefix('LGI_')}.log", flags, 0o600), "rb+")
+    path = job.path / f"{name.removeprefix('LGI_')}.log"
+    owner = None if job.uid is None else 0
+    return os.fdopen(open_or_make(path, os.O_RDWR | os.O_APPEND, owner=owner), "rb+")

@@ -1,222 +1,185 @@
-"""The resource daemon's object graph, wired in one place, and its start and end."""
+"""The resource daemon as a service of twistd: its start, its signals, its end."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import random
-import shutil
-from collections.abc import Callable, Mapping
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.web.client import HTTPConnectionPool
 
-from lgi.client.post import Server, connect
+from lgi.client.post import Server
 from lgi.client.resource import ResourceClient
-from lgi.daemon.config import DaemonConfig
-from lgi.daemon.holdings import Holdings
-from lgi.daemon.jobdir import JobDirectory, Tampered, scan
-from lgi.daemon.keeper import Keeper
-from lgi.daemon.limits import Taken
-from lgi.daemon.links import CALLS_AT_ONCE, Calls, Links
-from lgi.daemon.offers import Offers
-from lgi.daemon.scripts import Scripts
-from lgi.daemon.seal import Seal, SealError, load_seal
-from lgi.daemon.steps import Tools
-from lgi.daemon.tasks import Tasks
-from lgi.daemon.work import WorkCycle
-from lgi.identity import Identity, parse_common_name
+from lgi.daemon.config import ConfigErrors, DaemonConfig, read_config
+from lgi.daemon.connections import Connections
+from lgi.daemon.daemon import Cycles, Daemon
+from lgi.daemon.links import Calls
+from lgi.daemon.papers import Papers, PapersError, Watch, copies, missing_program, read_papers
+from lgi.daemon.place import lock_run_directory, process_of
+from lgi.daemon.reload import changes, obstacles
+from lgi.daemon.sandbox import SandboxError, sandbox_for
+from lgi.daemon.seal import SealError, load_seal
+from lgi.daemon.trace import Traced
 from lgi.service import cannot_start
-from lgi.tls import ClientPolicy, TLSFileError, common_name, load_credentials
 
 _log = Logger()
 PROGRAM = "lgi-daemon"
-LOCK_FILE = ".lgi-daemon.lock"
-PATIENCE = 10.0  # seconds for what is in flight when the daemon stops, and once more after it has been cut short
+LARGEST_ANSWER = 1 << 24  # bytes, some times what 32 jobs with the largest fields need
 
 
-@attrs.frozen(kw_only=True)
-class Cycles:
-    """How often work is asked for (`slow`) and held jobs are asked about (`fast`), in seconds."""
+class DaemonService(Service):
+    """Opens the files and the run directory, and ends the program with one line if that cannot be.
 
-    slow: float = 5.0
-    fast: float = 5.0
-
-
-class Daemon:
-    """Everything that works on one run directory, which the caller has locked.
-
-    `make_calls` gives what speaks to a server, from the project's name and the server's URL.
+    SIGHUP has `config_file` read again and the log opened anew (`reopen_log`), SIGUSR1 the latter alone. `sandbox`
+    is for a daemon that runs as root; with `trace` each call of a server is logged.
     """
 
     def __init__(
         self,
         *,
         reactor: Any,
-        clock: Any,
         config: DaemonConfig,
-        seal: Seal,
-        resource_name: str,
-        make_calls: Callable[[str, str], Calls],
+        config_file: Path,
         cycles: Cycles,
-        chance: random.Random,
-        environment: Mapping[str, str],
+        strict_hostname: bool = True,
+        sandbox: bool = True,
+        reopen_log: Callable[[], None] = lambda: None,
+        trace: bool = False,
     ) -> None:
-        self.tasks = Tasks(clock)
-        self.holdings = Holdings()
-        self._config = config
-        self._seal = seal
-        self._chance = chance
-        self._links = Links(make_calls, clock)
-        self._scripts = Scripts(processes=reactor, clock=clock, inherited=environment)
-        self._tools = Tools(
-            links=self._links,
-            scripts=self._scripts,
-            reactor=reactor,
-            clock=clock,
-            tasks=self.tasks,
-            resource_name=resource_name,
-            fast_cycle=cycles.fast,
-        )
-        offers = Offers(config=config, seal=seal, tools=self._tools, holdings=self.holdings)
-        self._work = WorkCycle(
-            config=config,
-            links=self._links,
-            scripts=self._scripts,
-            offers=offers,
-            tasks=self.tasks,
-            clock=clock,
-            chance=chance,
-            cycle=cycles.slow,
-        )
-        self.holdings.freed = self._work.freed
-        self._loops = [(LoopingCall(self._update), cycles.fast), (LoopingCall(self._work.turn), cycles.slow)]
-        for loop, _ in self._loops:
-            loop.clock = clock
-
-    def start(self) -> None:
-        """Take up the jobs that the run directory holds, and begin the cycles."""
-        for directory in scan(self._config.run_directory, self._seal):
-            try:
-                keeper = Keeper(tools=self._tools, directory=directory, gone=self.holdings.drop)
-            except Tampered as problem:
-                _log.critical("refused, nothing of this job is run or reported: {problem}", problem=problem)
-                self._keep_place(directory)
-            else:
-                self.holdings.keepers.append(keeper)
-                _log.info(
-                    "job {job_id} of project {project} found in {path}",
-                    job_id=keeper.record.job_id,
-                    project=keeper.record.project,
-                    path=str(directory.path),
-                )
-        for loop, interval in self._loops:
-            # Nothing in a turn waits, so that it never ends with an error that a handler would have to see.
-            loop.start(interval)
-
-    def _keep_place(self, directory: JobDirectory) -> None:
-        """Count a refused job, and do not take it anew: something of it may be running."""
-        project, application = directory.path.parent.parent.name, directory.path.parent.name
-        self.holdings.reserved.append(Taken(project=project, application=application, owners=()))
-        with contextlib.suppress(Tampered):
-            key = (project, directory.text("LGI_this_project_server"), int(directory.text("LGI_job_id")))
-            self.holdings.refused.add(key)
-
-    def _update(self) -> None:
-        for keeper in self._chance.sample(self.holdings.keepers, len(self.holdings.keepers)):
-            self.tasks.start(f"asking about job {keeper.record.job_id}", keeper.pulse())
-
-    async def stop(self) -> None:
-        """End the cycles, scripts that are under way and sessions; what jobs run goes on."""
-        for loop, _ in self._loops:
-            if loop.running:
-                loop.stop()
-        self._work.stop()
-        for keeper in self.holdings.keepers:
-            keeper.stop()
-        self._links.close()
-        await self._scripts.stop()
-        await self.tasks.finish(PATIENCE)
-
-
-class DaemonService(Service):
-    """Opens the files and the run directory, and ends the program with one line if that cannot be."""
-
-    def __init__(self, *, reactor: Any, config: DaemonConfig, cycles: Cycles, strict_hostname: bool = True) -> None:
         self._reactor = reactor
         self._config = config
+        self._file = config_file
         self._cycles = cycles
         self._strict_hostname = strict_hostname
+        self._wants_sandbox = sandbox
+        self._reopen_log = reopen_log
+        self._trace = trace
+        self._watch = Watch(reactor, lambda: datetime.now(UTC))
         self._lock: int | None = None
+        self._papers: Papers | None = None
         self._daemon: Daemon | None = None
-        self._pool: HTTPConnectionPool | None = None
+        self._connections: Connections | None = None
+        self._handlers: dict[signal.Signals, Any] = {}
 
     def startService(self) -> None:
         """Open everything, then begin."""
         super().startService()
+        steady(self._reactor)
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            self._handlers[number] = signal.signal(number, self._signalled)
         config = self._config
+        missing = missing_program()
+        if missing is not None:
+            cannot_start(PROGRAM, f"the program {missing} is not in PATH, no script could be started")
         try:
-            credentials = load_credentials(config.resource_certificate_file, config.resource_key_file)
-            identity = parse_common_name(common_name(credentials.certificate))
-            policy = ClientPolicy(credentials, config.ca_certificate_file, strict_hostname=self._strict_hostname)
-            self._check(identity)
+            papers = self._papers = read_papers(config, strict_hostname=self._strict_hostname)
             self._lock = lock_run_directory(config.run_directory)
+            sandbox = sandbox_for(
+                config.run_directory, os.environ, wanted=self._wants_sandbox, configured=config.sandbox_uids
+            )
             seal = load_seal(config.run_directory)
-        except (TLSFileError, SealError) as problem:
+        except (PapersError, SandboxError, SealError) as problem:
             cannot_start(PROGRAM, problem)
-        except ValueError as problem:
-            cannot_start(PROGRAM, f"{config.resource_certificate_file}: {problem}")
         except BlockingIOError:
-            cannot_start(PROGRAM, f"{config.run_directory}: another daemon works in this run directory")
+            process = process_of(config.run_directory)
+            who = "another daemon" if process is None else f"another daemon (process {process})"
+            cannot_start(PROGRAM, f"{config.run_directory}: {who} works in this run directory")
         except OSError as problem:
             cannot_start(PROGRAM, f"{problem.filename or config.run_directory}: {problem.strerror}")
-        http, pool = connect(self._reactor, policy)
-        pool.maxPersistentPerHost = CALLS_AT_ONCE
-
-        def make_calls(project: str, url: str) -> Calls:
-            return ResourceClient(server=Server(http=http, reactor=self._reactor, url=url, project=project))
-
-        self._pool = pool
+        self._connections = Connections(self._reactor, papers.policy)
         self._daemon = Daemon(
             reactor=self._reactor,
             clock=self._reactor,
             config=config,
             seal=seal,
-            resource_name=identity.name,
-            make_calls=make_calls,
+            resource_name=papers.identity.name,
+            make_calls=self._make_calls,
             cycles=self._cycles,
             chance=random.Random(),  # noqa: S311  # an order, no secret
             environment=dict(os.environ),
+            sandbox=sandbox,
         )
-        _log.info("resource {name} works in {path}", name=identity.name, path=str(config.run_directory))
-        if os.geteuid() == 0 or config.wants_sandbox:
-            _log.warn("jobs are not sandboxed: they run under the daemon's own uid {uid}", uid=os.geteuid())
+        _log.info(
+            "resource {name} works in {path} (process {pid})",
+            name=papers.identity.name,
+            path=str(config.run_directory),
+            pid=os.getpid(),
+        )
+        self._watch.begin(papers)
         try:
             self._daemon.start()
         except OSError as problem:
             cannot_start(PROGRAM, f"{problem.filename or config.run_directory}: {problem.strerror}")
 
-    def _check(self, identity: Identity) -> None:
-        for project in self._config.projects:
-            if not identity.allows_project(project.name):
-                raise ValueError(f"the certificate is not for project {project.name}")
-        if shutil.which("setsid") is None:
-            cannot_start(PROGRAM, "the program setsid is not in PATH, no script could be started")
+    def _make_calls(self, project: str, url: str) -> Calls:
+        http: Any = self._connections
+        server = Server(http=http, reactor=self._reactor, url=url, project=project, largest=LARGEST_ANSWER)
+        calls = ResourceClient(server=server)
+        traced: Any = Traced(calls, url, self._reactor)
+        return traced if self._trace else calls
+
+    def _signalled(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self._heed, number)
+
+    def _heed(self, number: int) -> None:
+        self._reopen_log()
+        if number == signal.SIGHUP:
+            self.reload()
+
+    def reload(self) -> None:
+        """Read the configuration, certificate and key again; where anything is wrong, nothing changes.
+
+        The jobs that are held go on by what their directories say, but for the certificate and key in them.
+        """
+        daemon, connections, before = self._daemon, self._connections, self._papers
+        if not self.running or daemon is None or connections is None or before is None:
+            return
+        old = self._config
+        try:
+            config = read_config(self._file)
+            papers = read_papers(config, strict_hostname=self._strict_hostname)
+            files = copies(config)
+            reasons = obstacles(old, config, before.identity, papers.identity)
+        except ConfigErrors as mistakes:
+            reasons = list(mistakes.mistakes)
+        except PapersError as problem:
+            reasons = list(problem.reasons)
+        except OSError as problem:
+            reasons = [f"{problem.filename}: {problem.strerror}"]
+        if reasons:
+            for reason in reasons:
+                _log.critical("not reloaded: {reason}", reason=reason)
+            _log.critical("{file} is refused, the configuration of before stays in force", file=str(self._file))
+            return
+        found = changes(old, config)
+        if papers.credentials.certificate != before.credentials.certificate:
+            found.append(f"the certificate is valid until {papers.ends[0][1]:%Y-%m-%d %H:%M} UTC")
+        self._config, self._papers = config, papers
+        self._watch.begin(papers)
+        daemon.tasks.start("closing connections", connections.renew(papers.policy))
+        daemon.reconfigure(config, files)
+        _log.info(
+            "{file} read again: {changes}", file=str(self._file), changes="; ".join(found) or "nothing has changed"
+        )
 
     async def _stop(self) -> None:
+        self._watch.stop()
         if self._daemon is not None:
             await self._daemon.stop()
-        if self._pool is not None:
-            await self._pool.closeCachedConnections()
+        if self._connections is not None:
+            await self._connections.close()
         if self._lock is not None:
             os.close(self._lock)
+        for number, handler in self._handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._handlers.clear()
         _log.info("stopped, what jobs run goes on")
 
     def stopService(self) -> Deferred[None]:
@@ -225,16 +188,9 @@ class DaemonService(Service):
         return Deferred.fromCoroutine(self._stop())
 
 
-def lock_run_directory(path: Path) -> int:
-    """Make the run directory if need be, and lock it for as long as the descriptor is open.
+def steady(reactor: Any) -> None:
+    """Let a reactor that has nothing scheduled count its seconds by a clock that nobody sets.
 
-    Raises BlockingIOError when another daemon has it, or another OSError.
+    Twisted takes the time of day: set back by an hour, every timer of the daemon would wait for an hour.
     """
-    path.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
+    reactor.seconds = time.monotonic

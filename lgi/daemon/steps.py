@@ -14,9 +14,10 @@ from twisted.logger import Logger
 
 from lgi.client.answers import ServerRefused
 from lgi.daemon import runscript
-from lgi.daemon.jobdir import LARGEST_OUTPUT, RUN_PID, JobDirectory, JobRecord, discard
+from lgi.daemon.jobdir import RUN_PID, JobDirectory, JobRecord, discard
 from lgi.daemon.life import Life, Step
 from lgi.daemon.links import NOT_OURS, Link, Links, NoAnswer, OddAnswer
+from lgi.daemon.sandbox import Sandbox, StillAlive, end_processes
 from lgi.daemon.scripts import Scripts, StillRunning
 from lgi.daemon.tasks import Tasks
 from lgi.model import Job
@@ -26,6 +27,7 @@ from lgi.wire.specifics import DAEMON_REFERENCE, read_tag, with_tags
 
 _log = Logger()
 LARGEST_SPECIFICS = 65354  # bytes that a server takes in a long field
+PATIENT_STOPS = 3  # tries to stop a job by its scripts, before all that runs in its sandbox is killed
 
 
 class NotYet(Exception):
@@ -34,7 +36,7 @@ class NotYet(Exception):
 
 @attrs.frozen(kw_only=True)
 class Tools:
-    """What all jobs' keepers share; `fast_cycle` is in seconds."""
+    """What all jobs' keepers share; `fast_cycle` is in seconds, `sandbox` gives new jobs their uids, if any."""
 
     links: Links
     scripts: Scripts
@@ -43,6 +45,7 @@ class Tools:
     tasks: Tasks
     resource_name: str
     fast_cycle: float
+    sandbox: Sandbox | None = None
 
 
 def is_ours(job: Job, reference: str) -> bool:
@@ -78,6 +81,7 @@ class Steps:
         self._watched: object | None = None  # our child, or a stranger's end
         self._paused_after = 0
         self._stopped_once = False
+        self._failed_stops = 0
         self.do: dict[Step, Callable[[], Awaitable[Callable[[], None]]]] = {
             Step.INSPECT: self._inspect,
             Step.PROLOGUE: self._prologue,
@@ -172,14 +176,37 @@ class Steps:
             raise NotYet(f"{name}: {outcome}")
 
     async def _stop(self) -> Callable[[], None]:
+        try:
+            return await self._stopped()
+        except (NotYet, StillRunning) as problem:
+            # The job has the uid of its scripts, and can keep them from running or kill them.
+            self._failed_stops += 1
+            if self._directory.uid is not None and self._failed_stops % PATIENT_STOPS == 0:
+                await self._end_processes()
+                raise NotYet(f"{problem}; all processes of the job on this machine were killed") from None
+            raise
+
+    async def _stopped(self) -> Callable[[], None]:
         started = self._directory.has(RUN_PID) or runscript.is_running(self._directory)
         if started and await self._runs():
             await self._succeed("LGI_job_abort_script")
+            await self._end_processes()
             if runscript.is_running(self._directory) and not self._stopped_once:
                 self._stopped_once = True
                 raise NotYet("job_abort_script says that the job has ended, but a process of it still lives")
             self.say("stopped by its abort script")
         return self._life.stopped
+
+    async def _end_processes(self) -> None:
+        if self._directory.uid is not None:
+            try:
+                await self._in_thread(end_processes, self._directory.uid)
+            except StillAlive as problem:
+                raise NotYet(str(problem)) from None
+
+    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        reactor = self._tools.reactor
+        return await deferToThreadPool(reactor, reactor.getThreadPool(), function, *arguments)
 
     async def _report_finished(self) -> Callable[[], None]:
         return await self._report(JobState.FINISHED)
@@ -202,7 +229,7 @@ class Steps:
                     job_id,
                     state=state,
                     job_specifics=self._specifics(job) if state is JobState.FINISHED else None,
-                    output=self._directory.report(min(self._record.max_output_size, LARGEST_OUTPUT)),
+                    output=self._directory.report(min(self._record.max_output_size, self._link.largest_output)),
                 )
         except ServerRefused as refusal:
             if refusal.number in NOT_OURS:
@@ -220,6 +247,9 @@ class Steps:
 
     async def _remove(self) -> Callable[[], None]:
         self.forget()
+        await self._end_processes()
         hidden = self._directory.retire()
-        await deferToThreadPool(self._tools.reactor, self._tools.reactor.getThreadPool(), discard, hidden)
+        gone = await self._in_thread(discard, hidden)
+        if gone and self._tools.sandbox is not None and self._directory.uid is not None:
+            self._tools.sandbox.release(self._directory.uid)
         return self._life.removed

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from lgi.client.answers import ServerList, ServerRefused, SignedUp
 from lgi.daemon import limits
-from lgi.daemon.config import ApplicationConfig, DaemonConfig, ProjectConfig
+from lgi.daemon.config import SERVER_ADDRESS, ApplicationConfig, DaemonConfig, ProjectConfig
 from lgi.daemon.links import Link, Links, NoAnswer
 from lgi.daemon.offers import Offers, Place
 from lgi.daemon.scripts import Scripts, StillRunning
@@ -79,7 +79,7 @@ class WorkCycle:
         self._let_go()
 
     def reconfigure(self, config: DaemonConfig) -> None:
-        """Ask by this from now on; what has begun by another ends as it can."""
+        """Ask by this from now on; what is under way ends, and takes nothing that this does not offer."""
         before = {project.name: project.master_server for project in self._config.projects}
         self._config = config
         for project in config.projects:
@@ -227,7 +227,11 @@ class WorkCycle:
         """Take over the list of the project's servers; the configured address stands for the one that gave it."""
         if not self._current(project):
             return
-        others = [url.rstrip("/") for url in servers.all if url != servers.this]
+        others = [url.rstrip("/") for url in servers.all if url != servers.this and SERVER_ADDRESS.fullmatch(url)]
+        odd = [url for url in servers.all if not SERVER_ADDRESS.fullmatch(url)]
+        self._say(
+            (project.name, "servers"), ", ".join(odd), "left out of the project's servers, as no https:// address"
+        )
         known = tuple(dict.fromkeys([project.master_server, *others]))
         self._masters[project.name] = servers.master.rstrip("/") or project.master_server
         if known != self._servers[project.name]:

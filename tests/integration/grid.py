@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import TestCase
+from unittest import SkipTest, TestCase
+
+from tests.integration.reach import programs_for_jobs
 
 PROGRAMS = Path(sys.executable).parent
 EXAMPLES = Path(__file__).resolve().parents[2] / "etc" / "applications"
@@ -42,13 +47,13 @@ def until(true: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS)
 class Program:
     """A service under twistd."""
 
-    def __init__(self, name: str, config: Path, log: Path, *options: str) -> None:
+    def __init__(self, name: str, config: Path, log: Path, *options: str, programs: Path = PROGRAMS) -> None:
         self.name = name
         self.log = log
         self._offset = log.stat().st_size if log.exists() else 0
         self.process = subprocess.Popen(
             [
-                str(PROGRAMS / "twistd"),
+                str(programs / "twistd"),
                 "-n",
                 "--pidfile=",
                 f"--logfile={log}",
@@ -114,6 +119,21 @@ class Grid:
         self.cfg = root / "resources" / RESOURCE / "LGI.cfg"
         self.home = root / "users" / USER
         self.programs: list[Program] = []
+        self.run = self.cfg.parent / "run"
+        self._away: Path | None = None
+        if os.geteuid() == 0:
+            self._open_run_directory()
+
+    def _open_run_directory(self) -> None:
+        """Have the run directory where the uids of jobs can go; tests are in directories that are root's alone."""
+        self._away = Path(tempfile.mkdtemp(prefix="lgi-grid-"))
+        self._away.chmod(0o711)
+        self.run = self._away / "run"
+        self.run.mkdir()
+        text = self.cfg.read_text()
+        moved = re.sub(r"(<run_directory>).*?(</run_directory>)", rf"\g<1> {self.run} \g<2>", text)
+        assert moved != text
+        self.cfg.write_text(moved)
 
     def lgi(self, *arguments: str, status: int = 0, **more: Any) -> str:
         """Run the program `lgi` and return its standard output; its exit status must be `status`."""
@@ -152,10 +172,16 @@ class Grid:
         return found
 
     def start(self, name: str, config: Path, *options: str) -> Program:
-        """Start a service."""
+        """Start a service; the daemon, as root, with a Python that its jobs can run too."""
+        programs = PROGRAMS
+        if name == "lgi-daemon" and os.geteuid() == 0 and "--no-sandbox" not in options:
+            found = programs_for_jobs()
+            if found is None:
+                raise SkipTest(f"jobs in a sandbox cannot run {sys.executable}, nor another Python of this version")
+            programs = found
         log = self.root / "log" / f"{name}.log"
         log.parent.mkdir(exist_ok=True)
-        program = Program(name, config, log, *options)
+        program = Program(name, config, log, *options, programs=programs)
         self.programs.append(program)
         return program
 
@@ -169,9 +195,9 @@ class Grid:
         """Start the scheduler."""
         return self.start("lgi-scheduler", self.config)
 
-    def start_daemon(self) -> Program:
+    def start_daemon(self, *options: str) -> Program:
         """Start the resource daemon."""
-        program = self.start("lgi-daemon", self.cfg, "--slow-cycle=0.5", "--fast-cycle=0.5")
+        program = self.start("lgi-daemon", self.cfg, "--slow-cycle=0.5", "--fast-cycle=0.5", *options)
         program.wait_for("works in")
         return program
 
@@ -189,19 +215,21 @@ class Grid:
                 program.stop()
             except AssertionError as problem:
                 problems.append(str(problem))
-        for pid_file in self.root.glob("resources/*/run/*/*/JOB_*/LGI_job_run_script_pid"):
+        for pid_file in self.run.glob("*/*/JOB_*/LGI_job_run_script_pid"):
             pid = int(pid_file.read_text())
             try:
                 if os.readlink(f"/proc/{pid}/cwd") == str(pid_file.parent):
                     os.killpg(pid, signal.SIGKILL)
             except OSError:
                 continue
+        if self._away is not None:
+            shutil.rmtree(self._away, ignore_errors=True)
         if problems:
             raise AssertionError("\n".join(problems))
 
     def job_directories(self) -> list[Path]:
         """The directories of jobs that the daemon holds."""
-        return sorted(self.root.glob(f"resources/{RESOURCE}/run/*/*/JOB_*"))
+        return sorted(self.run.glob("*/*/JOB_*"))
 
 
 class GridCase(TestCase):

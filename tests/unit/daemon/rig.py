@@ -12,9 +12,10 @@ from twisted.internet import reactor
 from twisted.internet.task import Clock, deferLater
 
 from lgi.daemon.config import JOB_SCRIPTS, DaemonConfig, read_config
+from lgi.daemon.daemon import Cycles, Daemon
 from lgi.daemon.jobdir import RUN_PID
+from lgi.daemon.sandbox import Sandbox
 from lgi.daemon.seal import load_seal
-from lgi.daemon.service import Cycles, Daemon
 from lgi.daemon.tasks import Tasks
 from tests.unit.daemon.server import PROJECT, RESOURCE, FakeCalls, FakeServer
 
@@ -84,7 +85,12 @@ def make_resource(directory: Path, **bodies: str) -> Path:
 
 
 class Rig:
-    """A daemon that can be killed and started again; every server speaks to it through memory."""
+    """A daemon that can be killed and started again; every server speaks to it through memory.
+
+    Its jobs run as whoever runs the tests, unless `sandboxed`.
+    """
+
+    sandboxed = False
 
     def __init__(self, directory: Path, reactor: Any, *servers: FakeServer, **bodies: str) -> None:
         self.file = make_resource(directory, **bodies)
@@ -111,6 +117,7 @@ class Rig:
         return self._calls[-1]
 
     def start(self) -> Daemon:
+        self.sandbox = Sandbox() if self.sandboxed else None
         self.daemon = Daemon(
             reactor=self._reactor,
             clock=self.clock,
@@ -121,6 +128,7 @@ class Rig:
             cycles=Cycles(slow=CYCLE, fast=CYCLE),
             chance=random.Random(1),
             environment={"PATH": os.defpath},
+            sandbox=self.sandbox,
         )
         return self.daemon
 

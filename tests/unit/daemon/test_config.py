@@ -46,7 +46,7 @@ class RightTests(ConfigTestCase):
         self.assertEqual(set(application.scripts), set(JOB_SCRIPTS))
         self.assertEqual(application.scripts["job_run_script"], self.directory / "scripts" / "job_run_script")
         self.assertIsNotNone(application.check_system_limits_script)
-        self.assertFalse(found.wants_sandbox)
+        self.assertEqual(found.sandbox_uids, frozenset())
 
     def test_owners_that_are_no_xml_names(self) -> None:
         self.change(
@@ -74,7 +74,7 @@ class RightTests(ConfigTestCase):
         self.change(("<capabilities>", "<job_sandbox_uid> 50001 </job_sandbox_uid> <capabilities>"))
         found = read_config(self.file)
         self.assertEqual(found.projects[0].applications[0].sandbox_uid, 50001)
-        self.assertTrue(found.wants_sandbox)
+        self.assertEqual(found.sandbox_uids, {50001})
 
     def test_comments_do_not_count(self) -> None:
         self.change(("<LGI>", "<!-- <owner_allow> <x@y> --> <LGI>"))

@@ -106,7 +106,7 @@ class KilledTests(DaemonTestCase):
 
     async def test_nothing_is_started_before_the_server_has_said_that_it_is_still_ours(self) -> None:
         server, rig, tap = self.prepared()
-        server.before = _killed_at("unlock", 1)  # accepted, and killed before anything has run
+        server.after = _killed_at("update", 1)  # accepted, and killed before anything has run
         await rig.go()
         rig.kill()
         self.flushLoggedErrors(Killed)

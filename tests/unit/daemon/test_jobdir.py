@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from lgi import durable
 from lgi.daemon import jobdir
 from lgi.daemon.config import read_config
+from lgi.daemon.flocks import flocked, is_flocked
 from lgi.daemon.jobdir import EXIT_STATUS, FILES, INPUT, OUTPUT, RUN_PID, SCRIPTS, JobDirectory, Tampered
 from lgi.daemon.jobfiles import job_files
 from lgi.daemon.seal import Seal
@@ -184,7 +185,7 @@ class CrashTests(JobDirectoryTestCase):
                 directory = self.complete()
                 written: list[Path] = []
 
-                def dying(path: Path, content: bytes, mode: int = 0o600) -> None:
+                def dying(path: Path, content: bytes, mode: int = 0o600, *, group: None = None) -> None:
                     if len(written) == number:  # noqa: B023
                         raise Killed
                     written.append(path)  # noqa: B023
@@ -228,12 +229,12 @@ class CrashTests(JobDirectoryTestCase):
 class LockTests(JobDirectoryTestCase):
     def test_flock(self) -> None:
         path = self.run_directory / "lock"
-        self.assertFalse(jobdir.is_flocked(path))
+        self.assertFalse(is_flocked(path))
         self.assertFalse(path.exists())
-        with jobdir.flocked(path) as descriptor:
-            self.assertTrue(jobdir.is_flocked(path))
-            self.assertRaises(BlockingIOError, jobdir.flocked(path).__enter__)
+        with flocked(path) as descriptor:
+            self.assertTrue(is_flocked(path))
+            self.assertRaises(BlockingIOError, flocked(path).__enter__)
             heir = os.dup(descriptor)
-        self.assertTrue(jobdir.is_flocked(path), "whoever has inherited it keeps it")
+        self.assertTrue(is_flocked(path), "whoever has inherited it keeps it")
         os.close(heir)
-        self.assertFalse(jobdir.is_flocked(path))
+        self.assertFalse(is_flocked(path))

@@ -16,7 +16,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from lgi.daemon import jobdir, runscript
-from lgi.daemon.jobdir import EXIT_STATUS, RUN_LOCK, RUN_PID, STEP_LOCK, JobDirectory, Tampered, is_flocked
+from lgi.daemon.flocks import flocked, is_flocked
+from lgi.daemon.jobdir import EXIT_STATUS, RUN_LOCK, RUN_PID, STEP_LOCK, JobDirectory, Tampered
 from lgi.daemon.scripts import Scripts, StillRunning, environment
 from lgi.daemon.seal import Seal
 from tests.unit.daemon.rig import Tap, end_group, lives, reactor_runs
@@ -110,7 +111,7 @@ class StepTests(ScriptTestCase):
 
     async def test_not_beside_one_that_a_former_daemon_left(self) -> None:
         job = self.job(prologue="exit 0")
-        with jobdir.flocked(job.path / STEP_LOCK), self.assertRaises(StillRunning):
+        with flocked(job.path / STEP_LOCK), self.assertRaises(StillRunning):
             await self.scripts.run(job, "LGI_job_prologue_script")
         self.assertTrue((await self.scripts.run(job, "LGI_job_prologue_script")).ok)
 

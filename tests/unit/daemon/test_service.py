@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from lgi.ca import CertificateAuthority
-from lgi.daemon.service import LOCK_FILE, DaemonService, lock_run_directory
+from lgi.daemon.place import LOCK_FILE, in_use, lock_run_directory, process_of
+from lgi.daemon.service import DaemonService, steady
 from lgi.daemon.tap import Options, makeService
 from tests.unit.daemon.rig import make_resource, reactor_runs
 
@@ -60,7 +64,9 @@ class LockTests(SynchronousTestCase):
         lock = lock_run_directory(directory)
         self.assertEqual(os.stat(directory).st_mode & 0o777, 0o700)
         self.assertRaises(BlockingIOError, lock_run_directory, directory)
+        self.assertEqual((in_use(directory), process_of(directory)), (True, os.getpid()))
         os.close(lock)
+        self.assertFalse(in_use(directory))
         os.close(lock_run_directory(directory))
         self.assertTrue((directory / LOCK_FILE).exists())
 
@@ -88,7 +94,9 @@ class _Program(ProcessProtocol):
         self.ended.callback(getattr(reason.value, "exitCode", None))
 
 
-class StartTests(TestCase):
+class ProgramTestCase(TestCase):
+    """A resource with a certificate, and the program."""
+
     timeout = 30
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
@@ -105,13 +113,13 @@ class StartTests(TestCase):
         (self.directory / "resource.key").write_bytes(issued.key_pem)
         (self.directory / "resource.key").chmod(0o600)
 
-    def run_program(self) -> _Program:
+    def run_program(self, *options: str) -> _Program:
         program = _Program()
         twistd = str(Path(sys.executable).with_name("twistd"))
         process = reactor.spawnProcess(
             program,
             twistd,
-            [twistd, "--nodaemon", "--pidfile=", "lgi-daemon", "--config", str(self.file)],
+            [twistd, "--nodaemon", "--pidfile=", "lgi-daemon", "--no-sandbox", *options, "--config", str(self.file)],
             env={"PATH": os.environ["PATH"], "HOME": str(self.directory)},
             path=str(self.directory),
         )
@@ -124,6 +132,23 @@ class StartTests(TestCase):
         self.process = process
         return program
 
+    def without_server(self) -> None:
+        self.change("https://grid.example/LGI", "https://127.0.0.1:1/LGI")
+
+    def change(self, old: str, new: str) -> None:
+        text = self.file.read_text()
+        self.assertIn(old, text)
+        self.file.write_text(text.replace(old, new))
+
+    async def stop(self, program: _Program) -> None:
+        """End the program as an administrator does."""
+        os.kill(self.process.pid, signal.SIGTERM)
+        self.assertIsNone(await program.ended, "twistd ends by the signal it got, once all is done")
+        self.assertIn("stopped, what jobs run goes on", program.said)
+        self.assertNotIn("Traceback", program.said)
+
+
+class StartTests(ProgramTestCase):
     async def assert_refused(self, *parts: str) -> None:
         program = self.run_program()
         self.assertEqual(await program.ended, 1, program.said)
@@ -157,10 +182,119 @@ class StartTests(TestCase):
         await self.assert_refused(".lgi-daemon.key")
 
     async def test_start_without_a_server_and_stop(self) -> None:
-        self.file.write_text(self.file.read_text().replace("https://grid.example/LGI", "https://127.0.0.1:1/LGI"))
+        self.without_server()
         program = self.run_program()
         await program.says("no answer for project LGI: https://127.0.0.1:1/LGI")
+        await self.stop(program)
+
+    async def test_a_certificate_that_ends_soon(self) -> None:
+        self.without_server()
+        issued = self.authority.issue_resource("here@example", projects=("LGI",), days=7)
+        (self.directory / "resource.crt").write_bytes(issued.certificate_pem)
+        (self.directory / "resource.key").write_bytes(issued.key_pem)
+        program = self.run_program()
+        said = program.says("resource.crt is valid for 6 days more")
+        await program.says("no answer for project LGI")
+        await said
+        await self.stop(program)
+
+    async def test_quiet(self) -> None:
+        self.without_server()
+        (self.directory / "run" / "LGI" / "hello_world" / f"JOB_{'0' * 32}").mkdir(parents=True)
+        program = self.run_program("-q")
+        await program.says("refused, nothing of this job is run or reported")
+        self.file.write_text("no configuration")
+        refused = program.says("stays in force")
+        os.kill(self.process.pid, signal.SIGHUP)
+        await refused
         os.kill(self.process.pid, signal.SIGTERM)
-        self.assertIsNone(await program.ended, "twistd ends by the signal it got, once all is done")
-        self.assertIn("stopped, what jobs run goes on", program.said)
-        self.assertNotIn("Traceback", program.said)
+        await program.ended
+        self.assertEqual([line for line in program.said.splitlines() if "#critical] " not in line], [])
+
+    async def test_everything(self) -> None:
+        self.without_server()
+        program = self.run_program("-vv")
+        await program.says("https://127.0.0.1:1/LGI: signup(): ServerUnreachable")
+        await self.stop(program)
+
+
+class SignalTests(ProgramTestCase):
+    async def started(self) -> _Program:
+        self.without_server()
+        program = self.run_program()
+        # The handlers are there before anything is asked.
+        await program.says("no answer for project LGI")
+        return program
+
+    async def reload(self, program: _Program, *says: str) -> None:
+        waiting = [program.says(text) for text in says]
+        program.said = ""
+        os.kill(self.process.pid, signal.SIGHUP)
+        for one in waiting:
+            await one
+
+    async def test_reload(self) -> None:
+        program = await self.started()
+        await self.reload(program, "LGI.cfg read again: nothing has changed")
+        self.change("<job_limit> 4", "<job_limit> 3")
+        await self.reload(program, "read again: job_limit of application hello_world of project LGI: 3")
+        await self.stop(program)
+
+    async def test_a_bad_configuration_is_refused_with_all_its_mistakes(self) -> None:
+        program = await self.started()
+        good = self.file.read_text()
+        self.change("<job_limit> 4", "<job_limit> x")
+        self.change("./scripts/job_run_script", "./nowhere")
+        await self.reload(
+            program,
+            "not reloaded: " + str(self.file) + ": resource / project 1 / application 1 / job_limit",
+            "there is no file " + str(self.directory / "nowhere"),
+            "LGI.cfg is refused, the configuration of before stays in force",
+        )
+        self.file.unlink()
+        await self.reload(program, "LGI.cfg: cannot be read", "stays in force")
+        self.file.write_text(good)
+        await self.reload(program, "LGI.cfg read again: nothing has changed")
+        await self.stop(program)
+
+    async def test_what_needs_a_restart(self) -> None:
+        program = await self.started()
+        self.change("./run <", "./walk <")
+        await self.reload(program, "run_directory: ", "needs a restart", "stays in force")
+        self.assertFalse((self.directory / "walk").exists())
+        self.change("./walk <", "./run <")
+        issued = self.authority.issue_resource("there@example", projects=("LGI",))
+        (self.directory / "resource.crt").write_bytes(issued.certificate_pem)
+        (self.directory / "resource.key").write_bytes(issued.key_pem)
+        await self.reload(program, "it is the certificate of there@example", "stays in force")
+        await self.stop(program)
+
+    async def test_certificates(self) -> None:
+        program = await self.started()
+        (self.directory / "resource.crt").write_text("half of a")
+        await self.reload(program, "not reloaded: " + str(self.directory / "resource.crt"), "stays in force")
+        self.write(self.authority, projects=("OTHER",))
+        await self.reload(program, "the certificate is not for project LGI", "stays in force")
+        self.write(self.authority)
+        await self.reload(program, "read again: the certificate is valid until")
+        await self.stop(program)
+
+    async def test_many_at_once(self) -> None:
+        program = await self.started()
+        for _ in range(50):
+            os.kill(self.process.pid, signal.SIGHUP)
+            os.kill(self.process.pid, signal.SIGUSR1)
+        await self.reload(program, "nothing has changed")
+        await self.stop(program)
+
+
+class SteadyTests(SynchronousTestCase):
+    def test_timers_do_not_follow_the_time_of_day(self) -> None:
+        other = EPollReactor()
+        steady(other)
+        before = time.monotonic()
+        call = other.callLater(10, lambda: None)
+        self.assertTrue(before + 10 <= call.getTime() <= time.monotonic() + 10)
+        call.cancel()
+        for descriptor in other.removeAll():
+            descriptor.connectionLost(Failure(ConnectionDone()))
