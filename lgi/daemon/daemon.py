@@ -22,6 +22,7 @@ from lgi.daemon.papers import copies
 from lgi.daemon.sandbox import Sandbox
 from lgi.daemon.scripts import Scripts
 from lgi.daemon.seal import Seal
+from lgi.daemon.sessions import OpenSessions
 from lgi.daemon.steps import Tools
 from lgi.daemon.tasks import Tasks
 from lgi.daemon.work import WorkCycle
@@ -64,7 +65,7 @@ class Daemon:
         self._config = config
         self._seal = seal
         self._chance = chance
-        self._links = Links(make_calls, clock)
+        self._links = Links(make_calls, clock, OpenSessions(config.run_directory))
         self._scripts = Scripts(processes=reactor, clock=clock, inherited=environment, sandboxed=sandbox is not None)
         self._tools = Tools(
             links=self._links,
@@ -94,6 +95,7 @@ class Daemon:
 
     def start(self) -> None:
         """Take up the jobs that the run directory holds, and begin the cycles; raises OSError."""
+        self.tasks.start("ending sessions that a daemon before has left", self._links.end_left())
         files = copies(self._config)
         for directory in scan(self._config.run_directory, self._seal):
             if self._sandbox is not None and directory.uid is not None:

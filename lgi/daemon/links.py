@@ -11,12 +11,13 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, DeferredSemaphore, gatherResults
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from lgi.client.answers import AnswerMalformed, JobAnswer, ServerRefused, ServerUnreachable, SignedUp
 from lgi.daemon.jobdir import LARGEST_OUTPUT
+from lgi.daemon.sessions import OpenSession, OpenSessions
 from lgi.errors import ErrorNumber
 from lgi.model import Job
 from lgi.states import JobState
@@ -90,11 +91,12 @@ class _Session:
 class Link:
     """One project server, for one project."""
 
-    def __init__(self, *, url: str, project: str, calls: Calls, clock: Any) -> None:
+    def __init__(self, *, url: str, project: str, calls: Calls, clock: Any, sessions: OpenSessions) -> None:
         self.url = url
         self.project = project
         self._calls = calls
         self._clock = clock
+        self._sessions = sessions
         self._quiet_until = 0.0
         self._problem = ""
         self._shared: _Session | None = None
@@ -240,7 +242,15 @@ class Link:
         signed_up = await self._ask(lambda: self._calls.signup(capabilities))
         if signed_up.largest_field is not None:
             self._most = signed_up.largest_field - 1
+        self._sessions.add(self._open(signed_up.session_id))
         return signed_up
+
+    def _open(self, session_id: int) -> OpenSession:
+        return OpenSession(project=self.project, url=self.url, session_id=session_id)
+
+    async def end_left(self, session_id: int) -> None:
+        """End a session of a daemon that was killed."""
+        await self._sign_off(session_id)
 
     async def _sign_off(self, session_id: int) -> None:
         problem: Exception | None = None
@@ -251,8 +261,14 @@ class Link:
                 await deferLater(self._clock, pause)
             try:
                 await self._ask(lambda: self._calls.signoff(session_id))
+                self._sessions.remove(self._open(session_id))
                 return
-            except (NoAnswer, ServerRefused) as trouble:
+            except ServerRefused as refusal:
+                # It is not there any more.
+                self._sessions.remove(self._open(session_id))
+                problem = refusal
+                break
+            except NoAnswer as trouble:
                 problem = trouble
                 if self._quiet_until <= self._clock.seconds():
                     break
@@ -308,9 +324,10 @@ def _same(job_id: int, answer: JobAnswer) -> Job:
 class Links:
     """The links to all servers spoken to, each made once."""
 
-    def __init__(self, make_calls: Callable[[str, str], Calls], clock: Any) -> None:
+    def __init__(self, make_calls: Callable[[str, str], Calls], clock: Any, sessions: OpenSessions) -> None:
         self._make_calls = make_calls
         self._clock = clock
+        self._sessions = sessions
         self._links: dict[tuple[str, str], Link] = {}
 
     def to(self, project: str, url: str) -> Link:
@@ -318,8 +335,15 @@ class Links:
         key = (project, url.rstrip("/"))
         if key not in self._links:
             calls = self._make_calls(*key)
-            self._links[key] = Link(project=project, url=key[1], calls=calls, clock=self._clock)
+            self._links[key] = Link(
+                project=project, url=key[1], calls=calls, clock=self._clock, sessions=self._sessions
+            )
         return self._links[key]
+
+    async def end_left(self) -> None:
+        """End the sessions that a daemon before has left open, since it was killed."""
+        left = [self.to(one.project, one.url).end_left(one.session_id) for one in self._sessions.left()]
+        await gatherResults([Deferred.fromCoroutine(ending) for ending in left])
 
     def close(self) -> None:
         """The daemon stops."""

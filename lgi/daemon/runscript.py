@@ -65,10 +65,9 @@ def start(scripts: Scripts, job: JobDirectory) -> tuple[int, Deferred[int | None
             with open_log(job, RUN_SCRIPT) as said:
                 process = scripts.processes.spawnProcess(
                     gate,
-                    command[0],
-                    command,
+                    "env",
+                    ["env", f"--chdir={job.path}", *command],
                     env=environment(job, scripts.inherited),
-                    path=str(job.path),
                     childFDs={0: "w", 1: said.fileno(), 2: said.fileno(), _LOCK_IN_CHILD: lock},
                 )
     except BlockingIOError:

@@ -25,6 +25,11 @@ from lgi.daemon.flocks import flocked, open_or_make
 from lgi.daemon.jobdir import STEP_LOCK, JobDirectory, Tampered
 from lgi.daemon.sandbox import confined
 
+# Where batch systems are configured, on machines that do not have them in the usual places.
+BATCH_SYSTEMS = (
+    *("SLURM_CONF", "SGE_ROOT", "SGE_CELL", "SGE_QMASTER_PORT", "SGE_EXECD_PORT", "SGE_CLUSTER_NAME"),
+    *("LSF_ENVDIR", "LSF_BINDIR", "LSF_LIBDIR", "LSF_SERVERDIR", "PBS_CONF_FILE", "PBS_DEFAULT", "LOADL_CONFIG"),
+)
 TIME_LIMIT = 300.0  # seconds
 GRACE = 10.0  # seconds between TERM and KILL
 NO_ANSWER = 126
@@ -70,14 +75,16 @@ class Outcome:
 def environment(job: JobDirectory | None, inherited: Mapping[str, str]) -> dict[str, str]:
     """What a script finds in its environment, and nothing else of the daemon's.
 
-    PATH begins with the daemon's own programs, so that `lgi` is found; HOME and LANG are the daemon's. In a sandbox
-    HOME and TMPDIR are the job's directory: the daemon's home is root's, and what is left in /tmp stays there.
+    PATH begins with the daemon's own programs, so that `lgi` is found; HOME and LANG are the daemon's, and so is what
+    the commands of batch systems need to find their own. In a sandbox HOME and TMPDIR are the job's directory: the
+    daemon's home is root's, and what is left in /tmp stays there.
     """
     path = str(Path(sys.executable).parent)
     wanted = {
         "PATH": f"{path}:{inherited.get('PATH', os.defpath)}",
         "HOME": inherited.get("HOME", "/"),
         "LANG": inherited.get("LANG", "C.UTF-8"),
+        **{name: inherited[name] for name in BATCH_SYSTEMS if name in inherited},
     }
     if job is None:
         return wanted
@@ -190,10 +197,10 @@ class Scripts:
         with Path(os.devnull).open("rb") as nothing:
             process = self.processes.spawnProcess(
                 end,
-                command[0],
-                command,
+                "env",
+                # Not by `path`: without it the process is made by posix_spawn, in half the time of a fork.
+                ["env", f"--chdir={directory}", *command],
                 env=environ,
-                path=str(directory),
                 childFDs={0: nothing.fileno(), 1: said.fileno(), 2: said.fileno(), **descriptors},
             )
         return process, end

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -8,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from lgi.client.answers import AnswerMalformed, ServerRefused, ServerUnreachable
 from lgi.daemon.links import Link, Links, NoAnswer
+from lgi.daemon.sessions import DIRECTORY, OpenSessions
 from lgi.errors import ErrorNumber
 from tests.unit.daemon.server import URL, FakeCalls, FakeServer, refused
 
@@ -17,7 +19,12 @@ class LinkTests(SynchronousTestCase):
         self.server = FakeServer()
         self.server.submit()
         self.clock = Clock()
-        self.link = Link(url=URL, project="LGI", calls=FakeCalls(self.server), clock=self.clock)
+        self.run_directory = Path(self.mktemp()).absolute()
+        self.run_directory.mkdir()
+        self.sessions = OpenSessions(self.run_directory)
+        self.link = Link(
+            url=URL, project="LGI", calls=FakeCalls(self.server), clock=self.clock, sessions=self.sessions
+        )
 
     def do(self, coroutine: Any) -> Any:
         return self.successResultOf(Deferred.fromCoroutine(coroutine))
@@ -33,6 +40,37 @@ class LinkTests(SynchronousTestCase):
         for problem in (ServerUnreachable("refused"), AnswerMalformed("HTML"), refused(ErrorNumber.OVERLOADED, 0)):
             self.fail_with(problem)
             self.failureResultOf(Deferred.fromCoroutine(self.link.state(12)), NoAnswer)
+
+    def left(self) -> list[int]:
+        """The sessions that a daemon which starts now would end."""
+        return [one.session_id for one in OpenSessions(self.run_directory).left()]
+
+    def test_open_sessions_are_on_disk(self) -> None:
+        locked = self.link.locked(12)
+        session_id = self.do(locked.__aenter__())
+        self.assertEqual(self.left(), [session_id])
+        self.do(locked.__aexit__(None, None, None))
+        self.assertEqual(self.left(), [])
+
+    def test_sessions_of_a_daemon_before_are_ended(self) -> None:
+        """Those that the server knows, and those that it knows no more; a silent server's are kept."""
+        killed = []
+        for _ in range(2):
+            killed.append(self.link.locked(12))
+            self.do(killed[-1].__aenter__())
+            self.link._shared = None
+            self.server.locks.clear()
+        first, second = self.left()
+        del self.server.sessions[first]
+        (self.run_directory / DIRECTORY / "half").write_text('{"project": ')
+        links = Links(lambda project, url: FakeCalls(self.server), self.clock, OpenSessions(self.run_directory))
+        self.fail_with(ServerUnreachable("refused"))
+        self.do(links.end_left())
+        self.assertEqual((self.left(), list(self.server.sessions)), ([first, second], [second]))
+        self.server.up()
+        self.do(links.end_left())
+        self.assertEqual((self.left(), self.server.sessions), ([], {}))
+        self.assertEqual(list((self.run_directory / DIRECTORY).iterdir()), [])
 
     def test_a_refusal_is_an_answer(self) -> None:
         failure = self.failureResultOf(Deferred.fromCoroutine(self.link.state(13)), ServerRefused)
@@ -128,6 +166,6 @@ class LinkTests(SynchronousTestCase):
         self.successResultOf(session)
 
     def test_one_link_to_a_server(self) -> None:
-        links = Links(lambda project, url: FakeCalls(self.server), self.clock)
+        links = Links(lambda project, url: FakeCalls(self.server), self.clock, self.sessions)
         self.assertIs(links.to("LGI", URL), links.to("LGI", URL + "/"))
         self.assertIsNot(links.to("LGI", URL), links.to("other", URL))
