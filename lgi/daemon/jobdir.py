@@ -29,6 +29,7 @@ from lgi.durable import (
     read_regular,
     reading,
     sync,
+    sync_at_once,
     write_atomically,
     write_new,
 )
@@ -216,7 +217,7 @@ class JobDirectory:
 
     def publish(self) -> JobDirectory:
         """Make a directory in the making the job's: complete, on disk, with its final name."""
-        sync(self.path / f"{name}{ending}" for name in sorted(FILES) for ending in ("", ".hash"))
+        sync_at_once(self.path / f"{name}{ending}" for name in sorted(FILES) for ending in ("", ".hash"))
         sync((self.path,))
         final = self.path.with_name(self.path.name.lstrip("."))
         self.path.rename(final)
@@ -290,7 +291,7 @@ def discard(path: Path) -> bool:
     try:
         uid = uid_of(path)
         if uid is None:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
         else:
             end_processes(uid)
             subprocess.run(
@@ -299,6 +300,18 @@ def discard(path: Path) -> bool:
     except (OSError, StillAlive):
         pass
     return not os.path.lexists(path)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        # A job may leave directories in which nobody may write.
+        path.chmod(EXECUTABLE)
+        for folder, names, _files in os.walk(path):
+            for below in (Path(folder, name) for name in names):
+                if not below.is_symlink():
+                    below.chmod(EXECUTABLE)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def scan(run_directory: Path, seal: Seal) -> Iterator[JobDirectory]:

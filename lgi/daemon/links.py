@@ -26,6 +26,7 @@ _log = Logger()
 _Answer = TypeVar("_Answer")
 CALLS_AT_ONCE = 8
 PAUSE = 10  # seconds, where a server that asks to back off does not say for how long
+LONGEST_PAUSE = 600  # seconds; what it says may be nonsense, and its jobs have to be reported some day
 SIGN_OFF_TRIES = 3
 NOT_OURS = frozenset({ErrorNumber.JOB_UNKNOWN, ErrorNumber.STATE_HIDDEN})
 """Errors that say: this job is none of this resource's any more."""
@@ -291,7 +292,7 @@ class Link:
             raise self._silence(str(problem)) from None
         except ServerRefused as refusal:
             if refusal.number == ErrorNumber.OVERLOADED:
-                seconds = PAUSE if refusal.timeout is None else refusal.timeout
+                seconds = PAUSE if refusal.timeout is None else min(refusal.timeout, LONGEST_PAUSE)
                 self._quiet_until = self._clock.seconds() + seconds
                 raise self._silence(f"the server is busy and asks to wait {seconds} s") from None
             self._spoke()

@@ -16,10 +16,13 @@ from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import implementer
 
 from lgi.daemon.flocks import flocked, is_flocked
-from lgi.daemon.jobdir import EXIT_STATUS, RUN_LOCK, RUN_PID, JobDirectory
+from lgi.daemon.jobdir import EXIT_STATUS, RUN_LOCK, RUN_PID, JobDirectory, Tampered
 from lgi.daemon.scripts import End, Scripts, StillRunning, environment, open_log
+from lgi.durable import write_new
 
 RUN_SCRIPT = "LGI_job_run_script"
+_NEW_STATUS = f".{EXIT_STATUS}.new"
+_ROOM = b"\n\n\n\n"  # that the longest status, with its line's end, is written over
 _LOCK_IN_CHILD = 99  # out of the way of scripts that use a few descriptors themselves
 _WRAPPER = f"""
 read -r go || exit 125
@@ -27,7 +30,7 @@ read -r go || exit 125
 ./{RUN_SCRIPT} </dev/null
 status=$?
 umask 077
-echo "$status" >.{EXIT_STATUS}.new && mv -f .{EXIT_STATUS}.new {EXIT_STATUS}
+echo "$status" 1<>{_NEW_STATUS} && mv -f {_NEW_STATUS} {EXIT_STATUS}
 """
 
 
@@ -60,7 +63,7 @@ def start(scripts: Scripts, job: JobDirectory) -> tuple[int, Deferred[int | None
         with flocked(job.path / RUN_LOCK) as lock:
             job.read(RUN_SCRIPT)
             command = scripts.command(job, _WRAPPER)
-            (job.path / EXIT_STATUS).unlink(missing_ok=True)
+            _reserve_status(job)
             gate = _Gate()
             with open_log(job, RUN_SCRIPT) as said:
                 process = scripts.processes.spawnProcess(
@@ -81,8 +84,18 @@ def start(scripts: Scripts, job: JobDirectory) -> tuple[int, Deferred[int | None
     return process.pid, gate.exited
 
 
+def _reserve_status(job: JobDirectory) -> None:
+    """Forget the status of a former run, and take the room that the next one needs: the job may fill the disk."""
+    for name in (EXIT_STATUS, _NEW_STATUS):
+        (job.path / name).unlink(missing_ok=True)
+    owner = -1 if job.uid is None else job.uid
+    write_new(job.path / _NEW_STATUS, _ROOM, now=False, owner=owner, group=job.uid)
+
+
 def is_running(job: JobDirectory) -> bool:
-    """Whether a process of the job's run script lives."""
+    """Whether a process of the job's run script lives; raises Tampered where what says so has been removed."""
+    if job.has(RUN_PID) and not job.has(RUN_LOCK):
+        raise Tampered(f"{job.path / RUN_LOCK}: is gone, and with it what says whether the run script still runs")
     return is_flocked(job.path / RUN_LOCK)
 
 

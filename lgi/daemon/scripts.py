@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
@@ -25,13 +25,16 @@ from lgi.daemon.flocks import flocked, open_or_make
 from lgi.daemon.jobdir import STEP_LOCK, JobDirectory, Tampered
 from lgi.daemon.sandbox import confined
 
-# Where batch systems are configured, on machines that do not have them in the usual places.
+# Where batch systems are configured, on machines that do not have them in the usual places, and their answers shared.
 BATCH_SYSTEMS = (
     *("SLURM_CONF", "SGE_ROOT", "SGE_CELL", "SGE_QMASTER_PORT", "SGE_EXECD_PORT", "SGE_CLUSTER_NAME"),
     *("LSF_ENVDIR", "LSF_BINDIR", "LSF_LIBDIR", "LSF_SERVERDIR", "PBS_CONF_FILE", "PBS_DEFAULT", "LOADL_CONFIG"),
+    "LGI_BATCH_CACHE",
 )
 TIME_LIMIT = 300.0  # seconds
 GRACE = 10.0  # seconds between TERM and KILL
+# Scripts of one application; with hundreds of jobs, each is looked at in each cycle.
+AT_ONCE = 32
 NO_ANSWER = 126
 TAIL = 4096  # bytes of what a script said that go into the log
 _LOCK_IN_CHILD = 3
@@ -141,6 +144,7 @@ class Scripts:
         self._limit = limit
         self._grace = grace
         self._running: dict[Any, _Running] = {}
+        self._turns: dict[Path, DeferredSemaphore] = {}
         self._stopping = False
 
     async def check_system(self, script: Path, directory: Path) -> Outcome:
@@ -166,8 +170,13 @@ class Scripts:
     async def run(self, job: JobDirectory, name: str, *, keep: bool = False) -> Outcome:
         """Run the verified script `name` of a job; with `keep`, what it says is appended to a file of its name.
 
-        Raises Tampered, OSError, and StillRunning when a script of the job is running from before.
+        Waits for its turn, where many scripts of the application are running. Raises Tampered, OSError, and
+        StillRunning when a script of the job is running from before.
         """
+        async with self._turns.setdefault(job.path.parent, DeferredSemaphore(AT_ONCE)):
+            return await self._run(job, name, keep=keep)
+
+    async def _run(self, job: JobDirectory, name: str, *, keep: bool) -> Outcome:
         job.read(name)
         command = self.command(job, _STEP, f"./{name}")
         with open_log(job, name) if keep else tempfile.TemporaryFile() as said:

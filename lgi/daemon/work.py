@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from twisted.logger import Logger
@@ -27,6 +28,10 @@ _MOST_PAGES = 16
 LOOK_AGAIN = 60
 # Seconds until a server that had been waited for, and fell silent, is tried again, however long the cycle.
 TRY_AGAIN = 5.0
+# So many hints in a row, each within so many seconds, that brought no job: the server is left alone for a while.
+VAIN_HINTS, VAIN = 16, 1.0
+# Seconds, at most a cycle, for which a yes of check_system_limits_script is good.
+GOOD_FOR = 5.0
 
 
 def capabilities(project: ProjectConfig) -> str:
@@ -65,6 +70,7 @@ class WorkCycle:
         self._asking: set[tuple[str, str]] = set()
         self._introduced: set[tuple[str, str]] = set()
         self._said: dict[Any, str] = {}
+        self._good_until: dict[tuple[str, Path], float] = {}
         self._held: dict[tuple[str, str], tuple[Link, frozenset[str]]] = {}
         self._telling: set[tuple[str, str]] = set()
         self._retries: dict[str, Any] = {}
@@ -149,11 +155,14 @@ class WorkCycle:
         if not self._has_room(project, application):
             return False
         script = application.check_system_limits_script
-        if script is None:
+        now = self._clock.seconds()
+        if script is None or now < self._good_until.get((project.name, script), now):
             return True
         try:
             outcome = await self._scripts.check_system(script, self._config.run_directory)
             problem = "" if outcome.ok else f"{script}: {outcome}"
+            if outcome.ok:
+                self._good_until[project.name, script] = self._clock.seconds() + min(GOOD_FOR, self._cycle)
         except (OSError, StillRunning) as trouble:
             problem = f"{script}: {trouble}"
         self._say((project.name, application.name), problem, f"no work of {application.name} asked for")
@@ -187,9 +196,12 @@ class WorkCycle:
 
     async def _look(
         self, project: ProjectConfig, applications: Sequence[ApplicationConfig], link: Link, session_id: int
-    ) -> None:
+    ) -> int:
+        """Ask for work of each application; how many jobs were taken."""
+        taken = 0
         for application in self._chance.sample(applications, len(applications)):
-            await self._application(project, application, link, session_id)
+            taken += await self._application(project, application, link, session_id)
+        return taken
 
     async def _wait(self, project: ProjectConfig, link: Link, signed_up: SignedUp) -> None:
         """Wait for work in a session, and take it, until there is no room for any.
@@ -197,7 +209,12 @@ class WorkCycle:
         `freed` begins anew then. The session is signed off meanwhile, since the server would end it.
         """
         key = (project.name, link.url)
+        vain = 0
         while not self._stopping and self._current(project):
+            if vain == VAIN_HINTS:
+                self._say((key, "vain"), "there was none", f"{link.url} told of work {VAIN_HINTS} times")
+                self._try_again(project, key)
+                return
             wanted = [app for app in project.applications if await self._may_ask(project, app)]
             names = frozenset(app.name for app in wanted)
             if not wanted or self._stopping:
@@ -207,6 +224,7 @@ class WorkCycle:
                 # Its script says no for now, and is asked again in the next cycle.
                 seconds = max(1, min(seconds, int(self._cycle)))
             self._held[key] = (link, names)
+            began = self._clock.seconds()
             try:
                 told = await link.wait_for_work(signed_up.session_id, sorted(names), seconds)
             finally:
@@ -214,7 +232,11 @@ class WorkCycle:
             # Told of nothing, look at everything: time is up, or there is room for what was not waited for.
             look_at = [app for app in project.applications if app.name in told or not told]
             wanted = [app for app in look_at if await self._may_ask(project, app)]
-            await self._look(project, wanted, link, signed_up.session_id)
+            quick = self._clock.seconds() < began + VAIN
+            if await self._look(project, wanted, link, signed_up.session_id):
+                self._say((key, "vain"), "", "")
+                quick = False
+            vain = vain + 1 if quick else 0
 
     def _try_again(self, project: ProjectConfig, key: tuple[str, str]) -> None:
         if key not in self._telling or self._stopping or self._cycle <= TRY_AGAIN:
@@ -241,16 +263,16 @@ class WorkCycle:
 
     async def _application(
         self, project: ProjectConfig, application: ApplicationConfig, link: Link, session_id: int
-    ) -> None:
+    ) -> int:
         place = Place(project=project, application=application, master=self._masters[project.name], link=link)
-        start = 0
+        start = taken = 0
         asked_for: tuple[str, ...] = ()
         rejected: set[int] = set()
         for _ in range(_MOST_PAGES):
             levels = self._offers.levels(project, application)
             room, owners = limits.room(levels), limits.posted_owners(levels)
             if room == 0 or self._stopping:
-                return
+                break
             # What has been rejected stands in the queue before what has not been seen; other owners, another queue.
             start = start if owners == asked_for else 0
             asked_for = owners
@@ -259,11 +281,14 @@ class WorkCycle:
                 if job.job_id in rejected:
                     await link.unlock(session_id, job.job_id)
                     start += 1
-                elif not await self._offers.consider(place, session_id, job):
+                elif await self._offers.consider(place, session_id, job):
+                    taken += 1
+                else:
                     rejected.add(job.job_id)
                     start += 1
             if len(jobs) < room:
-                return
+                break
+        return taken
 
     def _say(self, about: Any, problem: str, what: str) -> None:
         if self._said.get(about, "") != problem:

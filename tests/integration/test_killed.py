@@ -69,6 +69,9 @@ class KilledTests(GridCase):
             job = self.submit(step)
             self.killed(daemon)
             again = self.grid.start_daemon()
+            if step == STEPS[0]:
+                # It was not accepted before, so it is looked at from the beginning, in another directory.
+                until(self.seen, "the script waits again").with_name("go").touch()
             finished = self.grid.wait_for_state(job, "finished", "aborted")
             self.assertEqual((finished["state"], self.record(job)), ("finished", ["queued", "running", "finished"]))
             self.assertTrue(finished["output"].endswith(step), finished["output"])
