@@ -29,6 +29,7 @@ TEST = [
     *POSTGRESQL,  # one contract on all three databases
     "pytest>=8.4",  # runs the tests
     "pytest-twisted>=1.14",  # coroutines and Deferreds in tests
+    "pytest-xdist>=3.8",  # the tests on all cores
     "hypothesis>=6.130",  # properties of codecs, names, access rules
     "mypy>=1.18",  # types, strict
     "mypy-zope>=1.0.14",  # types of Twisted's interfaces
