@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest, TestCase
@@ -47,7 +47,15 @@ def until(true: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS)
 class Program:
     """A service under twistd."""
 
-    def __init__(self, name: str, config: Path, log: Path, *options: str, programs: Path = PROGRAMS) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: Path,
+        log: Path,
+        *options: str,
+        programs: Path = PROGRAMS,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self.log = log
         self._offset = log.stat().st_size if log.exists() else 0
@@ -66,6 +74,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=log.parent,
+            env=environment,
         )
 
     def logged(self) -> str:
@@ -171,7 +180,7 @@ class Grid:
         found: dict[str, Any] = until(reached, f"job {job_id} is {states}")
         return found
 
-    def start(self, name: str, config: Path, *options: str) -> Program:
+    def start(self, name: str, config: Path, *options: str, environment: Mapping[str, str] | None = None) -> Program:
         """Start a service; the daemon, as root, with a Python that its jobs can run too."""
         programs = PROGRAMS
         if name == "lgi-daemon" and os.geteuid() == 0 and "--no-sandbox" not in options:
@@ -181,7 +190,7 @@ class Grid:
             programs = found
         log = self.root / "log" / f"{name}.log"
         log.parent.mkdir(exist_ok=True)
-        program = Program(name, config, log, *options, programs=programs)
+        program = Program(name, config, log, *options, programs=programs, environment=environment)
         self.programs.append(program)
         return program
 
@@ -195,9 +204,10 @@ class Grid:
         """Start the scheduler."""
         return self.start("lgi-scheduler", self.config)
 
-    def start_daemon(self, *options: str) -> Program:
-        """Start the resource daemon."""
-        program = self.start("lgi-daemon", self.cfg, "--slow-cycle=0.5", "--fast-cycle=0.5", *options)
+    def start_daemon(self, *options: str, environment: Mapping[str, str] | None = None) -> Program:
+        """Start the resource daemon, with our environment or another."""
+        cycles = ("--slow-cycle=0.5", "--fast-cycle=0.5")
+        program = self.start("lgi-daemon", self.cfg, *cycles, *options, environment=environment)
         program.wait_for("works in")
         return program
 

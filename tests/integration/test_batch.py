@@ -7,8 +7,9 @@ import subprocess
 from collections.abc import Mapping
 
 from lgi.batch.values import State
-from tests.contract import batch, batch_gridengine
+from tests.contract import batch
 from tests.contract.batch import SLEEP
+from tests.integration import gridengine
 
 
 class LocalTests(batch.BatchContract):
@@ -66,12 +67,12 @@ class GridEngineTests(batch.BatchContract):
     def environment(self) -> Mapping[str, str]:
         if os.geteuid() != 0:
             self.skipTest("Grid Engine's execution daemon must be root's")
-        return batch_gridengine.cluster().environment
+        return gridengine.cluster().environment
 
     async def test_deleted_behind_our_back(self) -> None:
         job = await self.submit(SLEEP)
         await self.file("pid")
-        batch_gridengine.cluster().ask("qdel", job.job)
+        gridengine.cluster().ask("qdel", job.job)
         status = await self.over(job)
         self.assertEqual((status.state, status.signal), (State.FAILED, 9))
 

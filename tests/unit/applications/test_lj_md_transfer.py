@@ -11,6 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 HERE = Path(__file__).parents[3] / "etc" / "applications" / "lj_md"
 # What the scripts use of the command line: statuses, file names as whole words, and nothing done on a failure.
 LGI = """#!/bin/sh
+case $* in
+"batch status --record batch --exit-code") echo 143; exit ;;
+"batch status --record batch --reason") echo cancelled; exit ;;
+esac
 [ "$1 $3" = "files ." ] || exit 64
 [ -d "$REPOSITORY" ] || { echo "no connection" >&2; exit 1; }
 action=$2
@@ -92,3 +96,17 @@ class TransferTests(SynchronousTestCase):
         (self.job / "energies.csv").write_text("step\n")
         self.assertEqual(self.status("epilogue"), 0)
         self.assertEqual([path.name for path in self.repository.iterdir()], ["energies.csv"])
+
+    def test_after_a_batch_job_the_results_are_uploaded_and_its_end_is_told(self) -> None:
+        shutil.copy(HERE / "batch" / "job_epilogue_script", self.job / "LGI_job_epilogue_script")
+        (self.job / "energies.csv").write_text("step\n")
+        (self.job / "LGI_output").write_text("running\n")
+        (self.job / "LGI_exit_status").write_text("0")
+        self.repository.rename(self.repository.with_name("away"))
+        self.assertNotEqual(self.status("epilogue"), 0)
+        self.assertEqual((self.job / "LGI_output").read_text(), "running\n")
+        self.repository.with_name("away").rename(self.repository)
+        self.assertEqual(self.status("epilogue"), 0)
+        self.assertEqual([path.name for path in self.repository.iterdir()], ["energies.csv"])
+        self.assertEqual((self.job / "LGI_exit_status").read_text(), "143")
+        self.assertEqual((self.job / "LGI_output").read_text(), "running\ncancelled\n")

@@ -208,7 +208,8 @@ class PrivateGridEngine:
             process = self._processes.pop(name, None)
             if process is None:
                 continue
-            process.send_signal(signal.SIGTERM)
+            # The master takes seconds to save what is thrown away with its folder.
+            process.send_signal(signal.SIGKILL if name == "sge_qmaster" else signal.SIGTERM)
             try:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
