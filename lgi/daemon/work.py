@@ -7,10 +7,11 @@ has something; the cycles leave it alone as long as that goes on.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 from twisted.logger import Logger
 
 from lgi.client.answers import ServerList, ServerRefused, SignedUp
@@ -73,6 +74,9 @@ class WorkCycle:
         self._good_until: dict[tuple[str, Path], float] = {}
         self._held: dict[tuple[str, str], tuple[Link, frozenset[str]]] = {}
         self._telling: set[tuple[str, str]] = set()
+        # Project, server and application of which there may be jobs that were not taken when it was last asked for.
+        self._left: set[tuple[str, str, str]] = set()
+        self._nudged: set[tuple[str, str]] = set()
         self._retries: dict[str, Any] = {}
         self._stopping = False
 
@@ -104,15 +108,20 @@ class WorkCycle:
             link.let_go()
 
     def freed(self) -> None:
-        """There is room for a job more: ask for it where that was not waited for."""
+        """There is room for a job more: ask for it where that was not waited for, or some were not taken before."""
         for project in self._config.projects:
             roomy = {app.name for app in project.applications if self._has_room(project, app)}
             for url in self._servers[project.name]:
-                held = self._held.get((project.name, url))
-                if held is not None and not roomy <= held[1]:
+                key = (project.name, url)
+                held = self._held.get(key)
+                if held is not None and (not roomy <= held[1] or self._has_left(key, roomy)):
+                    self._nudged.add(key)
                     held[0].let_go()
             if roomy and any((project.name, url) in self._telling for url in self._servers[project.name]):
                 self._begin(project)
+
+    def _has_left(self, key: tuple[str, str], names: Iterable[str]) -> bool:
+        return any((*key, name) in self._left for name in names)
 
     def _has_room(self, project: ProjectConfig, application: ApplicationConfig) -> bool:
         return limits.room(self._offers.levels(project, application)) > 0
@@ -220,8 +229,9 @@ class WorkCycle:
             if not wanted or self._stopping:
                 return
             seconds = min(signed_up.work_wait, LOOK_AGAIN)
-            if any(app.name not in names and self._has_room(project, app) for app in project.applications):
-                # Its script says no for now, and is asked again in the next cycle.
+            refused = any(app.name not in names and self._has_room(project, app) for app in project.applications)
+            if refused or self._has_left(key, names):
+                # What says no for now, a script or a full disk, is tried again in the next cycle.
                 seconds = max(1, min(seconds, int(self._cycle)))
             self._held[key] = (link, names)
             began = self._clock.seconds()
@@ -232,7 +242,8 @@ class WorkCycle:
             # Told of nothing, look at everything: time is up, or there is room for what was not waited for.
             look_at = [app for app in project.applications if app.name in told or not told]
             wanted = [app for app in look_at if await self._may_ask(project, app)]
-            quick = self._clock.seconds() < began + VAIN
+            quick = self._clock.seconds() < began + VAIN and key not in self._nudged
+            self._nudged.discard(key)
             if await self._look(project, wanted, link, signed_up.session_id):
                 self._say((key, "vain"), "", "")
                 quick = False
@@ -268,6 +279,8 @@ class WorkCycle:
         start = taken = 0
         asked_for: tuple[str, ...] = ()
         rejected: set[int] = set()
+        left = (project.name, link.url, application.name)
+        self._left.discard(left)
         for _ in range(_MOST_PAGES):
             levels = self._offers.levels(project, application)
             room, owners = limits.room(levels), limits.posted_owners(levels)
@@ -276,6 +289,8 @@ class WorkCycle:
             # What has been rejected stands in the queue before what has not been seen; other owners, another queue.
             start = start if owners == asked_for else 0
             asked_for = owners
+            if owners != limits.posted_owners([attrs.evolve(level, jobs=()) for level in levels]):
+                self._left.add(left)
             jobs = await link.request_work(session_id, application.name, start=start, limit=room, owners=owners)
             for job in jobs:
                 if job.job_id in rejected:
@@ -285,6 +300,7 @@ class WorkCycle:
                     taken += 1
                 else:
                     rejected.add(job.job_id)
+                    self._left.add(left)
                     start += 1
             if len(jobs) < room:
                 break

@@ -235,7 +235,7 @@ class PlantedTests(SandboxedJobs):
 
     async def test_links_in_the_place_of_what_is_read(self) -> None:
         secret = self.setUpSecret()
-        job = self.job(run=f"rm LGI_output; ln -s '{secret}' LGI_output; ln -s '{secret}' .LGI_exit_status.new")
+        job = self.job(run=f"rm LGI_output; ln -s '{secret}' LGI_output; ln -sf '{secret}' .LGI_exit_status.new")
         self.assertIsNone(await self.ran(job))
         (job.path / EXIT_STATUS).unlink(missing_ok=True)
         (job.path / EXIT_STATUS).symlink_to(secret)
