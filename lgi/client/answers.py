@@ -12,6 +12,7 @@ from lgi.model import Job, RepositoryFile
 from lgi.states import JobState
 from lgi.wire.binhex import decode_binhex
 from lgi.wire.dialect import MalformedXML, inner_xml, parse_fragment, read_answer, text_of
+from lgi.wire.fields import DIGITS
 
 
 class ServerRefused(Exception):
@@ -120,9 +121,8 @@ def read_response(body: bytes) -> etree._Element:
     error = response.find("error")
     if error is not None:
         timeout = text_of(error, "timeout")
-        raise ServerRefused(
-            read_integer(error, "number"), text_of(error, "message"), int(timeout) if timeout.isdigit() else None
-        )
+        seconds = int(timeout) if timeout.isascii() and timeout.isdigit() and len(timeout) <= DIGITS else None
+        raise ServerRefused(read_integer(error, "number"), text_of(error, "message"), seconds)
     return response
 
 

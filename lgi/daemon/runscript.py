@@ -68,8 +68,8 @@ def start(scripts: Scripts, job: JobDirectory) -> tuple[int, Deferred[int | None
             with open_log(job, RUN_SCRIPT) as said:
                 process = scripts.processes.spawnProcess(
                     gate,
-                    "env",
-                    ["env", f"--chdir={job.path}", *command],
+                    command[0],
+                    command,
                     env=environment(job, scripts.inherited),
                     childFDs={0: "w", 1: said.fileno(), 2: said.fileno(), _LOCK_IN_CHILD: lock},
                 )
