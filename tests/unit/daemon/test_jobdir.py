@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -132,6 +133,41 @@ class TamperedTests(JobDirectoryTestCase):
                     self.assertRaises(Tampered, directory.verify)
                 durable.write_new(path, before)
         directory.verify()
+
+    def test_what_was_verified_is_read_again_once_it_changes(self) -> None:
+        """Also where size and time of modification are as before, and the file is another one."""
+        self.patch(jobdir, "_SETTLED", 0)
+        directory = self.complete()
+        directory.verify()
+        reads: list[str] = []
+        read = durable.read_regular
+
+        def counting(path: Path, *args: Any, **more: Any) -> bytes:
+            reads.append(path.name)
+            return read(path, *args, **more)
+
+        self.patch(jobdir, "read_regular", counting)
+        directory.verify()
+        self.assertNotIn("LGI_owners", reads)
+        file = directory.path / "LGI_owners"
+        content, status = file.read_bytes(), file.stat()
+        file.write_bytes(content.swapcase())
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        self.assertRaises(Tampered, directory.verify)
+        file.write_bytes(content)
+        directory.verify()
+        other = file.with_name("other")
+        other.write_bytes(content.swapcase())
+        other.replace(file)
+        self.assertRaises(Tampered, directory.verify)
+        file.unlink()
+        self.assertRaises(Tampered, directory.verify)
+
+    def test_what_has_just_been_written_is_read_again(self) -> None:
+        self.patch(jobdir, "_SETTLED", 3600 * 10**9)
+        directory = self.complete()
+        directory.verify()
+        self.assertEqual(directory._verified, {})
 
     def test_a_link_to_the_right_content(self) -> None:
         directory = self.complete()
