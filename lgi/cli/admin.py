@@ -58,17 +58,19 @@ def list_of_servers(options: Options) -> None:
                 "role": ROLES[server.project_server],
                 "url": server.url,
                 "last_call_time": server.last_call_time or None,
+                "capabilities": server.resource_capabilities,
                 "this": server.resource_name == own,
             }
             for server in found
         ]
     )
     desk.screen.table(
-        ["name", "role", "last_call", "url"],
+        ["name", "role", "offers", "last_call", "url"],
         [
             [
                 server.resource_name,
                 ROLES[server.project_server] + (" (this one)" if server.resource_name == own else ""),
+                rules.offered(server.resource_capabilities),
                 moment(server.last_call_time) if server.last_call_time else "never",
                 server.url,
             ]

@@ -88,13 +88,18 @@ def list_(options: Options, kind: str, rule: str) -> None:
         desk.screen.table(columns, [[str(row[name]) for name in columns] for row in rows])
 
 
-def _resource_cells(row: dict[str, Any]) -> list[str]:
+def offered(capabilities: str) -> str:
+    """The applications in capabilities, for people."""
     try:
-        applications = ", ".join(str(child.tag) for child in parse_fragment(row["resource_capabilities"]))
+        return ", ".join(str(child.tag) for child in parse_fragment(capabilities))
     except MalformedXML:
-        applications = "?"
+        return "?"
+
+
+def _resource_cells(row: dict[str, Any]) -> list[str]:
     called = moment(row["last_call_time"]) if row["last_call_time"] else "never"
-    return [row["resource_name"], applications, called, ROLES[ServerFlag(row["project_server"])], row["url"]]
+    offers = offered(row["resource_capabilities"])
+    return [row["resource_name"], offers, called, ROLES[ServerFlag(row["project_server"])], row["url"]]
 
 
 @click.command()

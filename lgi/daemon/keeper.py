@@ -24,6 +24,7 @@ from lgi.wire.specifics import DAEMON_REFERENCE, with_tags
 
 _log = Logger()
 LONGEST_PAUSE = 600.0  # seconds between two tries of a step that keeps failing
+SAID_EVERY = 5  # tries of it, after which the log says so again
 
 
 class Keeper:
@@ -285,8 +286,19 @@ class Keeper:
         if isinstance(problem, ServerRefused) and problem.number == ErrorNumber.LOCK_REFUSED:
             return
         doublings = min(16, max(self._failures, self._steps.starts - 1))
-        self._not_before = self._tools.clock.seconds() + min(LONGEST_PAUSE, self._tools.fast_cycle * 2**doublings)
+        pause = min(LONGEST_PAUSE, self._tools.fast_cycle * 2**doublings)
+        self._not_before = self._tools.clock.seconds() + pause
         self._failures += 1
+        if self._failures % SAID_EVERY == 0:
+            _log.warn(
+                "job {job_id} of project {project} ({reference}), failed {times} times, again in {pause} s: {reason}",
+                job_id=self.record.job_id,
+                project=self.record.project,
+                reference=self.record.reference,
+                times=self._failures,
+                pause=int(pause),
+                reason=self._trouble,
+            )
 
     def _complain(self, reason: str) -> None:
         if reason != self._trouble:

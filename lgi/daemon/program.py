@@ -67,7 +67,7 @@ def _time(option: str) -> Callable[[str], float]:
 def twistd_arguments(arguments: Sequence[str]) -> list[str]:
     """The arguments of twistd that say the same; ends the program on a mistake (status 2) and for help."""
     parser = _Parser(prog=PROGRAM, add_help=False, allow_abbrev=False)
-    parser.add_argument("-h", nargs=0, action=_Help)
+    parser.add_argument("-h", "--help", nargs=0, action=_Help)
     parser.add_argument("-d", action="store_true", dest="background")
     for option, verbosity in {"-q": QUIET, "-n": NORMAL, "-v": DEBUG, "-vv": EVERYTHING}.items():
         parser.add_argument(option, action="store_const", const=verbosity, default=NORMAL, dest="verbosity")

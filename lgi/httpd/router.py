@@ -123,7 +123,7 @@ class Router:
         try:
             body = self._envelope.wrap(await self._handle(request, handler))
         except LGIError as problem:
-            self._log.debug("{path}: {problem}", path=request.path, problem=problem)
+            self._log.debug("{path}: {problem}", path=request.path.decode("utf-8", "replace"), problem=problem)
             body = self._envelope.wrap_error(problem)
         except Exception:
             self._log.failure("{path} failed", path=request.path)
