@@ -290,6 +290,6 @@ def _try_reach(run_directory: Path, environment: Mapping[str, str]) -> None:
     if tried.stdout:
         raise SandboxError(
             f"the uids of jobs cannot enter {tried.stdout}, so that jobs could not {needed[Path(tried.stdout)]}: "
-            "let others enter it (chmod o+x), or name a run_directory elsewhere in LGI.cfg if it is that one, or give "
+            "let others enter it (chmod o+x), or name another run_directory in LGI.cfg if it is that one, or give "
             "--no-sandbox, and jobs run as root"
         )
