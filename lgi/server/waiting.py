@@ -73,6 +73,10 @@ class Waiting:
         """How many sessions wait or may come back."""
         return len(self._places)
 
+    def __contains__(self, session_id: int) -> bool:
+        """Whether this session has a place already."""
+        return session_id in self._places
+
     async def wait(
         self,
         session_id: int,

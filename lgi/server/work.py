@@ -103,7 +103,7 @@ async def wait_for_work(
     Locks nothing, and holds neither a thread nor a connection of the database.
     """
     resource = await project.database.run("wait for work", resource_in_session, caller, session_id, project.now())
-    if len(project.waiting) >= project.limits.waiting:
+    if session_id not in project.waiting and len(project.waiting) >= project.limits.waiting:
         raise LGIError(ErrorNumber.OVERLOADED, "too many resources wait for work", timeout=project.limits.back_off)
     name = resource.resource_name
     return resource, await project.waiting.wait(session_id, name, frozenset(applications), seconds, gone)

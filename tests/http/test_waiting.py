@@ -11,8 +11,8 @@ from tests.http.case import ServerCase
 from tests.http.memory import OTHER_RESOURCE, RESOURCE, Answer
 
 
-class WaitForWorkTests(ServerCase):
-    """resource_request_work with `wait`."""
+class WaitingCase(ServerCase):
+    """With resources that wait, on a server that tells nothing a second time."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -30,6 +30,10 @@ class WaitForWorkTests(ServerCase):
         first = await self.wait(session_id, who)
         self.assertEqual(first.value("work_for"), "hello_world, lj_md")
         return session_id, self.wait(session_id, who)
+
+
+class WaitForWorkTests(WaitingCase):
+    """resource_request_work with `wait`."""
 
     async def test_announced(self) -> None:
         answer = await self.server.resource("signup_resource")
@@ -88,3 +92,20 @@ class WaitForWorkTests(ServerCase):
             self.assertEqual((await self.wait(session_id, **fields)).number(), number, fields)
         answer = await self.wait(session_id, OTHER_RESOURCE)
         self.assertEqual(answer.number(), 16)
+
+
+class CrowdTests(WaitingCase):
+    """No more of them than the server takes."""
+
+    changes = "\n[limits]\nwaiting = 1\n"
+
+    async def test_too_many(self) -> None:
+        """One more is told to come back; who is in the line already stays there."""
+        session_id, held = await self.looked()
+        answer = await self.wait(await self.server.session(who=OTHER_RESOURCE), OTHER_RESOURCE)
+        self.assertEqual((answer.number(), answer.value("timeout")), (1, "10"))
+        job_id = await self.server.submit()
+        self.assertEqual((await held).value("work_for"), "hello_world")
+        self.assertGreater(job_id, 0)
+        again = await self.wait(session_id, wait=1)
+        self.assertIsNone(again.number(), again.text)
