@@ -28,11 +28,13 @@ class ServerRefused(Exception):
 class ServerUnreachable(Exception):
     """No connection, no TLS, no answer in time, or an answer with an HTTP status that is no success.
 
-    `maybe_done` is True where the request may have been received, so that what it asks for may have happened.
+    `maybe_done` is True where the request may have been received, so that what it asks for may have happened;
+    `lasting` where asking again in a moment is bound to fail too.
     """
 
-    def __init__(self, message: str, *, maybe_done: bool = False) -> None:
+    def __init__(self, message: str, *, maybe_done: bool = False, lasting: bool = False) -> None:
         self.maybe_done = maybe_done
+        self.lasting = lasting
         super().__init__(message)
 
 
@@ -68,11 +70,15 @@ class ResourceRow:
 
 @attrs.frozen(kw_only=True)
 class ServerList:
-    """The project's servers: the one that answered, the master, and all of them (master first)."""
+    """The project's servers: the one that answered, the master, and all of them (master first).
+
+    `remembers_submissions` says whether the one that answered makes no second job of a repeated submission.
+    """
 
     this: str
     master: str
     slaves: tuple[str, ...]
+    remembers_submissions: bool = False
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -212,6 +218,8 @@ def read_servers(response: etree._Element) -> ServerList:
         this=text_of(response, "this_project_server"),
         master=text_of(response, "project_master_server"),
         slaves=tuple(text_of(node) for node in response.findall("project_server")),
+        # Both came into the protocol together.
+        remembers_submissions=response.find("job_wait") is not None,
     )
 
 

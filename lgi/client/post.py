@@ -24,6 +24,7 @@ from lgi.client.transfer import (
     never_sent,
     no_progress,
     read_body,
+    will_last,
 )
 
 __all__ = ["CALL_TIMEOUT", "TRANSPORT_FAILURES", "Server", "connect", "explain"]
@@ -32,7 +33,8 @@ __all__ = ["CALL_TIMEOUT", "TRANSPORT_FAILURES", "Server", "connect", "explain"]
 CALL_TIMEOUT = 60.0
 CONNECT_TIMEOUT = 15.0
 KEEP_ALIVE = 10
-CONNECTIONS = 4  # kept to one server, for clients that ask about several jobs at a time
+CONNECTIONS = 4  # used at once by clients that ask one server about several jobs
+KEPT = 16  # at most to one server, as many as files go over at once
 
 
 class _QuietFactory(_HTTP11ClientFactory):
@@ -41,16 +43,24 @@ class _QuietFactory(_HTTP11ClientFactory):
     noisy = False
 
 
-def connect(reactor: Any, policy: IPolicyForHTTPS) -> tuple[HTTPClient, HTTPConnectionPool]:
+class Client(HTTPClient):  # type: ignore[misc]
+    """treq's client, and the agent beneath, for files: nothing of theirs is to be unpacked, or redirected."""
+
+    def __init__(self, agent: Agent) -> None:
+        super().__init__(agent)
+        self.agent = agent
+
+
+def connect(reactor: Any, policy: IPolicyForHTTPS) -> tuple[Client, HTTPConnectionPool]:
     """An HTTP client that keeps its connections alive; close it with `await pool.closeCachedConnections()`."""
     pool = HTTPConnectionPool(reactor, persistent=True)
     pool._factory = _QuietFactory
     # Well below the time after which servers close an idle connection: a post that meets such a close cannot be sent
     # again, as nobody knows whether it arrived.
     pool.cachedConnectionTimeout = KEEP_ALIVE
-    pool.maxPersistentPerHost = CONNECTIONS
+    pool.maxPersistentPerHost = KEPT
     agent = Agent(reactor, contextFactory=policy, connectTimeout=CONNECT_TIMEOUT, pool=pool)
-    return HTTPClient(agent), pool
+    return Client(agent), pool
 
 
 def _without_slash(url: str) -> str:
@@ -83,7 +93,25 @@ class Server:
         Returns the `<response>` element. Raises ServerRefused, ServerUnreachable or AnswerMalformed; OSError when a
         file to upload cannot be read. `timeout` is the time in seconds in which nothing is sent or received.
         """
-        data = {"project": self.project} | {name: str(value) for name, value in fields.items()}
+        return _read(*await self._post(path, fields, uploads, timeout, progress), self.url)
+
+    async def answer(self, path: str, fields: Mapping[str, str | int], uploads: Sequence[Path] = ()) -> bytes:
+        """The whole answer that `call` would have read, as it came; raises what `call` raises."""
+        body, code = await self._post(path, fields, uploads, CALL_TIMEOUT, no_progress)
+        _read(body, code, self.url)
+        return body
+
+    async def _post(
+        self,
+        path: str,
+        fields: Mapping[str, str | int],
+        uploads: Sequence[Path],
+        timeout: float,
+        progress: Progress,
+    ) -> tuple[bytes, int]:
+        """The body and the HTTP status of the answer to a form; without a project, the server's only one is meant."""
+        data = {"project": self.project} if self.project else {}
+        data |= {name: str(value) for name, value in fields.items()}
         stall = Stall(self.reactor, timeout)
         files: list[tuple[str, tuple[str, str, Any]]] = []
         opened = []
@@ -122,12 +150,14 @@ class Server:
                     await stall.watch(read_body(response, received))
             except TRANSPORT_FAILURES as problem:
                 raise ServerUnreachable(
-                    f"{self.url}: {explain(problem)}", maybe_done=not never_sent(problem)
+                    f"{self.url}: {explain(problem)}",
+                    maybe_done=not never_sent(problem),
+                    lasting=will_last(problem),
                 ) from problem
         finally:
             for stream in opened:
                 stream.close()
-        return _read(bytes(body), response.code, self.url)
+        return bytes(body), response.code
 
 
 def _read(body: bytes, code: int, url: str) -> etree._Element:

@@ -24,7 +24,9 @@ from twisted.web.http import PotentialDataLoss
 T = TypeVar("T")
 
 Progress = Callable[[int], None]
-"""Called with the number of bytes that have just gone over the wire."""
+"""Called with the number of bytes that have just gone over the wire, negative where some have to go again."""
+
+_READ_SIZE = 1 << 18
 
 # CancelledError is not among them: who cancels a call has no interest in an explanation. Nor is OSError, which is
 # what this side's own files fail with.
@@ -106,6 +108,14 @@ def never_sent(problem: BaseException) -> bool:
     return any(isinstance(cause, _NEVER_SENT) for cause in _causes(problem))
 
 
+def will_last(problem: BaseException) -> bool:
+    """Whether asking again in a moment is bound to fail in the same way: a certificate is not as it has to be."""
+    return any(
+        isinstance(cause, VerificationError) or (isinstance(cause, TLSError) and bool(_alert(cause)))
+        for cause in _causes(problem)
+    )
+
+
 class Stall:
     """Gives up what is awaited when nothing has moved for `seconds`."""
 
@@ -145,21 +155,36 @@ class Stall:
 
 
 class _Body(Protocol):
-    def __init__(self, sink: Callable[[bytes], object]) -> None:
+    def __init__(self, sink: Callable[[bytes], Deferred[None] | None]) -> None:
         self.done: Deferred[None] = Deferred(lambda _: self._hang_up())
         self._sink = sink
 
     def _hang_up(self) -> None:
         if self.transport is not None:
+            self._go_on()
             self.transport.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:
         if self.done.called:
             return
         try:
-            self._sink(data)
+            taken = self._sink(data)
         except Exception:
-            self.done.errback(Failure())
+            self._fail(Failure())
+            return
+        if taken is not None and not taken.called:
+            # Bytes on their way inside this process may still come; no more are read from the network.
+            self.transport.pauseProducing()
+            taken.addCallback(self._go_on)
+        if taken is not None:
+            taken.addErrback(self._fail)
+
+    def _go_on(self, _result: object = None) -> None:
+        self.transport.resumeProducing()
+
+    def _fail(self, failure: Failure) -> None:
+        if not self.done.called:
+            self.done.errback(failure)
             self._hang_up()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -171,8 +196,10 @@ class _Body(Protocol):
             self.done.errback(reason)
 
 
-def read_body(response: Any, sink: Callable[[bytes], object]) -> Deferred[None]:
+def read_body(response: Any, sink: Callable[[bytes], Deferred[None] | None]) -> Deferred[None]:
     """Give a response's body to `sink` piece by piece; fires when it has come whole.
+
+    A sink that returns a Deferred gets little more until that has fired.
 
     Fails with what `sink` raises, with one of TRANSPORT_FAILURES, and with PotentialDataLoss where the answer does
     not say how long it is. Cancelling hangs up.
@@ -201,4 +228,4 @@ class _Counted:
 
 def file_body(stream: BinaryIO, progress: Progress) -> FileBodyProducer:
     """A request body that reads `stream` in pieces, as fast as they can be sent."""
-    return FileBodyProducer(_Counted(stream, progress))
+    return FileBodyProducer(_Counted(stream, progress), readSize=_READ_SIZE)

@@ -27,9 +27,13 @@ class PatienceTests(SynchronousTestCase):
             raise outcome
         return outcome
 
-    def ask(self, *outcomes: Exception | str, busy: float = 60, unreachable: float = 0) -> Deferred[str]:
+    def ask(
+        self, *outcomes: Exception | str, busy: float = 60, unreachable: float = 0, chance: float = 0
+    ) -> Deferred[str]:
         self.outcomes = list(outcomes)
-        self.patience = Patience(self.clock, busy=busy, unreachable=unreachable, note=self.notes.append)
+        self.patience = Patience(
+            self.clock, busy=busy, unreachable=unreachable, note=self.notes.append, chance=lambda: chance
+        )
         return Deferred.fromCoroutine(self.patience.ask(self.call))
 
     def test_back_off_takes_the_time_that_the_server_says(self) -> None:
@@ -83,6 +87,18 @@ class PatienceTests(SynchronousTestCase):
         self.clock.pump([0.5])
         self.successResultOf(again)
         self.assertEqual(len(self.notes), 2)
+
+    def test_clients_turned_away_together_come_back_one_by_one(self) -> None:
+        down = ServerUnreachable("down")
+        self.ask(BUSY, down, down, "up", unreachable=60, chance=0.5)
+        self.clock.pump([0.125] * 120)
+        # Never before the time that the server says; after an outage at any time in the second half of the pause.
+        self.assertEqual(self.times, [0, 10.5, 10.875, 11.625])
+
+    def test_what_is_bound_to_fail_again_is_not_repeated(self) -> None:
+        wrong = ServerUnreachable("the certificate is not for this host", lasting=True)
+        self.assertIs(self.failureResultOf(self.ask(wrong, "up", unreachable=60)).value, wrong)
+        self.assertEqual(self.times, [0])
 
     def test_cancelling(self) -> None:
         asking = self.ask(BUSY)
