@@ -14,7 +14,7 @@ import attrs
 from twisted.internet.defer import Deferred, gatherResults
 
 from lgi.client.answers import AnswerMalformed, JobAnswer, ResourceRow, ServerList, ServerRefused, ServerUnreachable
-from lgi.client.patience import Patience, no_note
+from lgi.client.patience import Patience
 from lgi.client.reference import JobReference, UnknownReference, named_server, server_names
 from lgi.client.servers import KnownServers
 from lgi.client.user import UserClient
