@@ -15,6 +15,7 @@ from lgi.daemon.jobfiles import described
 from lgi.daemon.life import Step, new_life, resumed_life
 from lgi.daemon.limits import Taken
 from lgi.daemon.links import NOT_OURS, NoAnswer, OddAnswer
+from lgi.daemon.liveoutput import LiveOutput
 from lgi.daemon.scripts import StillRunning
 from lgi.daemon.steps import NotYet, Steps, Tools, is_ours
 from lgi.errors import ErrorNumber
@@ -41,6 +42,7 @@ class Keeper:
         self._gone = gone
         self._life = new_life() if directory.state is JobState.QUEUED else resumed_life()
         self._link = tools.links.to(self.record.project, self.record.server)
+        self._live = LiveOutput(clock=tools.clock, directory=directory, record=self.record, link=self._link)
         self._steps = Steps(
             tools=tools,
             directory=directory,
@@ -48,6 +50,7 @@ class Keeper:
             link=self._link,
             life=self._life,
             ended=self._run_ended,
+            silence=self._live.end,
         )
         self._asking = False
         self._working = False
@@ -98,6 +101,8 @@ class Keeper:
         try:
             if self._verified():
                 await self._ask()
+                if self._steps.confirmed and self._life.step() is Step.NOTHING and not self._life.ended():
+                    await self._live.post()
         except (OddAnswer, ServerRefused, OSError) as problem:
             self._complain(f"asking the server: {problem}")
         except NoAnswer as problem:

@@ -125,7 +125,7 @@ class Link:
         session_id: int,
         job_id: int,
         *,
-        state: JobState,
+        state: JobState | None = None,
         target_resources: tuple[str, ...] | None = None,
         job_specifics: str | None = None,
         output: bytes | None = None,

@@ -57,7 +57,7 @@ def is_ours(job: Job, reference: str) -> bool:
 
 
 class Steps:
-    """The steps for one job; `ended` is called when its run script's process ends."""
+    """The steps for one job; `ended` is called when its run script's process ends, `silence` before a report."""
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class Steps:
         link: Link,
         life: Life,
         ended: Callable[[], None],
+        silence: Callable[[], Awaitable[None]],
     ) -> None:
         self.confirmed = False  # whether the server has told this daemon that the job is ours
         self.starts = 0
@@ -78,6 +79,7 @@ class Steps:
         self._link = link
         self._life = life
         self._ended = ended
+        self._silence = silence
         self._watched: object | None = None  # our child, or a stranger's end
         self._paused_after = 0
         self._stopped_once = False
@@ -216,6 +218,7 @@ class Steps:
 
     async def _report(self, state: JobState) -> Callable[[], None]:
         job_id, reference = self._record.job_id, self._record.reference
+        await self._silence()
         try:
             async with self._link.locked(job_id) as session_id:
                 # Under the lock nobody else can take it any more; before, somebody may have.
