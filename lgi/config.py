@@ -7,14 +7,15 @@ directory.
 from __future__ import annotations
 
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, get_args, get_origin
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import attrs
 from attrs.validators import ge, in_, instance_of, le, min_len
 
 _GIB = 1 << 30
+LOCAL = "local"
 
 
 class ConfigError(Exception):
@@ -29,6 +30,45 @@ def _https_url(_instance: object, attribute: attrs.Attribute[str], value: str) -
         good = False
     if not good or parts.query or parts.fragment:
         raise ValueError(f"{attribute.name} is an address such as https://host:8443/LGI, not {value!r}")
+
+
+def _https_url_or_none(instance: object, attribute: attrs.Attribute[str], value: str) -> None:
+    if value:
+        _https_url(instance, attribute, value)
+
+
+@attrs.frozen(kw_only=True)
+class StorageAddress:
+    """Where another machine keeps the repositories."""
+
+    user: str
+    host: str
+    port: int
+    directory: PurePosixPath
+
+
+def storage_address(value: str) -> StorageAddress | None:
+    """What `[repository] storage` says, None for "local"; raises ValueError."""
+    if value == LOCAL:
+        return None
+    wrong = f'storage is "{LOCAL}" or an address such as sftp://repo@host:22/var/lib/lgi, not {value!r}'
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise ValueError(wrong) from None
+    if parts.scheme != "sftp" or not parts.username or not parts.hostname or parts.password is not None or port == 0:
+        raise ValueError(wrong)
+    directory = PurePosixPath(unquote(parts.path))
+    if not directory.is_absolute() or directory == PurePosixPath("/") or ".." in directory.parts:
+        raise ValueError(wrong)
+    if parts.query or parts.fragment:
+        raise ValueError(wrong)
+    return StorageAddress(user=unquote(parts.username), host=parts.hostname, port=port or 22, directory=directory)
+
+
+def _storage(_instance: object, _attribute: attrs.Attribute[str], value: str) -> None:
+    storage_address(value)
 
 
 def _at_least(minimum: int, maximum: int = 1 << 62) -> Any:
@@ -56,12 +96,25 @@ class ServerSection:
 
 @attrs.frozen(kw_only=True)
 class RepositorySection:
-    """`[repository]`: where the files of jobs are; `location` is what clients are told, `user@host` style."""
+    """`[repository]`: where the files of jobs are; `location` is what clients are told, `user@host` style.
+
+    `storage` is "local", or the address of another machine, `sftp://user@host:port/directory`, that is gone to with
+    `storage_key` (by default the server's private key) and has to have a key in `storage_known_hosts`. `directory` is
+    on this machine in any case: uploads wait there. `url` is where clients find the repositories, by default below
+    the server's own. Sizes in bytes: of a file, of a whole request, of the files of one repository, and of the files
+    of all jobs of one user, 0 for no limit.
+    """
 
     directory: Path
     location: str
+    storage: str = attrs.field(default=LOCAL, validator=_storage)
+    storage_key: Path | None = None
+    storage_known_hosts: Path | None = None
+    url: str = attrs.field(default="", validator=_https_url_or_none)
     max_file_size: int = attrs.field(default=64 * _GIB, validator=_at_least(1))
     max_request_size: int = attrs.field(default=64 * _GIB, validator=_at_least(1))
+    max_repository_size: int = attrs.field(default=1024 * _GIB, validator=_at_least(1))
+    max_user_size: int = attrs.field(default=0, validator=_at_least(0))
 
 
 @attrs.frozen(kw_only=True)
@@ -82,7 +135,8 @@ class SchedulerSection:
 class LimitsSection:
     """`[limits]`: what one call may ask for; times in seconds.
 
-    `work_wait` is how long a resource may wait for work in one call, 0 if not at all, `waiting` how many may do so.
+    `work_wait` is how long a resource may wait for work in one call, `job_wait` how long a user for a change of his
+    jobs, 0 if not at all; `waiting` is how many resources may do so, and how many users.
     """
 
     work_default: int = attrs.field(default=32, validator=_at_least(1))
@@ -93,6 +147,7 @@ class LimitsSection:
     back_off: int = attrs.field(default=10, validator=_at_least(1))
     requests: int = attrs.field(default=256, validator=_at_least(1))
     work_wait: int = attrs.field(default=240, validator=_at_least(0, 1200))
+    job_wait: int = attrs.field(default=240, validator=_at_least(0, 1200))
     waiting: int = attrs.field(default=4096, validator=_at_least(1))
 
 
@@ -160,7 +215,7 @@ class _Reader:
             return {name: self.section(kind, table, f"{place}.{name}") for name, table in value.items()}
         # What is masked in a configuration is not shown in its mistakes either.
         shown = repr(value) if field.repr is True else "this"
-        if field.type is Path:
+        if field.type in (Path, Path | None):
             if not isinstance(value, str) or not value:
                 return self._wrong(place, f"a path is needed, not {shown}")
             return self._base / value
@@ -191,6 +246,10 @@ def load_config(file: Path) -> ServerConfig:
     config = reader.section(ServerConfig, data, "")
     if not isinstance(config, ServerConfig):
         raise ConfigError("\n".join(f"{file}: {mistake}" for mistake in reader.mistakes))
+    if config.repository.storage != LOCAL and config.repository.storage_known_hosts is None:
+        raise ConfigError(
+            f"{file}: repository.storage_known_hosts: the file with the keys of that machine is missing"
+        )
     if not config.projects:
         raise ConfigError(f"{file}: [projects.NAME]: at least one project is needed")
     projects = {

@@ -24,7 +24,10 @@ class ServerFlag(IntEnum):
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """A job; `input` and `output` are None where a query or an answer left them out."""
+    """A job; `input` and `output` are None where a query or an answer left them out.
+
+    `repository_size` is what its files are counted with, in bytes.
+    """
 
     job_id: int
     state: JobState
@@ -41,6 +44,12 @@ class Job:
     input: bytes | None = None
     output: bytes | None = None
     repository: str = ""
+    repository_size: int = 0
+
+    @property
+    def account(self) -> str:
+        """The user whose files this job's are: its first owner."""
+        return self.owners[0] if self.owners else ""
 
     def targets(self, resource_name: str) -> bool:
         """Whether the resource may take or see this job."""

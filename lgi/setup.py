@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+import attrs
 from sqlalchemy.exc import DBAPIError
 from twisted.python.usage import UsageError
 
-from lgi.config import ConfigError, ServerConfig, load_config
+from lgi.config import ConfigError, ServerConfig, load_config, storage_address
 from lgi.db.database import Database, DatabaseURLError, database_url, make_engine
 from lgi.db.upgrade import SchemaError, check_schema
 from lgi.repository.files import Repositories
+from lgi.repository.remote import RemoteStore
 from lgi.service import ProgramOptions, refuse
 
 # No statement of a service takes a fraction of this.
@@ -40,12 +42,27 @@ class ServerOptions(ProgramOptions):
 
 
 def repositories_of(config: ServerConfig) -> Repositories:
-    """The repositories that a configuration describes."""
-    return Repositories(
-        root=config.repository.directory,
-        location=config.repository.location,
-        url=f"{config.server.url.rstrip('/')}/repository",
+    """The repositories that a configuration describes; nothing is opened or gone to yet."""
+    section = config.repository
+    local = Repositories.local(
+        root=section.directory,
+        location=section.location,
+        url=section.url.rstrip("/") or f"{config.server.url.rstrip('/')}/repository",
+        max_repository_size=section.max_repository_size,
     )
+    address = storage_address(section.storage)
+    if address is None:
+        return local
+    store = RemoteStore(
+        host=address.host,
+        port=address.port,
+        user=address.user,
+        directory=address.directory,
+        private_key=section.storage_key or config.server.private_key,
+        # Checked by load_config.
+        known_hosts=section.storage_known_hosts or Path(),
+    )
+    return attrs.evolve(local, store=store, directory=address.directory)
 
 
 def open_databases(config: ServerConfig, reactor: Any) -> dict[str, Database]:

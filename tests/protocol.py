@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Where calls read their fields: the routes, and what all of them use.
 _MODULES = [*sorted((ROOT / "lgi/server").glob("*.py"))]
 _KINDS = {"short": "text", "integer": "number", "long": "XML", "names": "list", "binhex": "hex"}
+_KINDS |= {"key": "key", "job_states": "states"}
 REPOSITORY = "repository/repository_content.php"
 
 

@@ -60,7 +60,8 @@ private_key = "../server/scheduler.key"
 # lock_wait = 30               # seconds that a call waits for a locked job
 # requests = 256               # calls at the same time; more are told to come back later
 # work_wait = 240              # seconds for which a resource may wait for work in one call
-# waiting = 4096               # resources that may wait for work; more are told to come back later
+# job_wait = 240               # seconds for which a user may wait for changes of jobs in one call
+# waiting = 4096               # resources, and users, that may wait; more are told to come back later
 
 [projects.{project}]
 database = {database}

@@ -32,6 +32,10 @@ EXAMPLES: dict[str, dict[str, str]] = {
         "job_run_script": "lj_md/lj_md.py",
         "job_epilogue_script": "lj_md/job_epilogue_script",
     },
+    "python_function": {
+        name: f"python_function/{name}"
+        for name in ("check_system_limits_script", "job_prologue_script", "job_run_script", "job_epilogue_script")
+    },
 }
 
 

@@ -13,6 +13,7 @@ import click
 from lgi.admin.layout import AdminError
 from lgi.admin.snapshots import Look, snapshots
 from lgi.admin.store import project_database
+from lgi.admin.usage import miscounts
 from lgi.cli.complaint import Complaint
 from lgi.cli.desk import Desk, open_desk, server_options
 from lgi.cli.options import Options, common_options, pass_options
@@ -20,7 +21,6 @@ from lgi.config import ServerConfig
 from lgi.db.consistency import INDEX_TABLES, Problem, check_jobs, next_last, of_no_job, repair
 from lgi.db.jobs import fetch_job
 from lgi.repository.files import Repositories
-from lgi.repository.names import NameRefused
 from lgi.setup import repositories_of
 
 BATCH = 500
@@ -33,7 +33,8 @@ ORPHAN_SECONDS = 3600
     "--repair",
     "repairing",
     is_flag=True,
-    help=f"Make wrong rows of {' and '.join(INDEX_TABLES)} anew, and remove repositories without a job.",
+    help=f"Make wrong rows of {' and '.join(INDEX_TABLES)} anew, count files anew that are counted wrongly, "
+    "and remove repositories without a job.",
 )
 @server_options
 @common_options
@@ -54,8 +55,12 @@ def check_db(options: Options, repairing: bool) -> None:
                 if repaired:
                     _repair(desk, problem)
                 found.append((problem, repaired))
-                done = "; repaired" if repaired else ""
-                desk.screen.note(f"job {problem.job_id}: {problem.table}: {problem.text}{done}")
+                _note(desk, problem, repaired)
+            for miscount in miscounts(look, repositories, BATCH):
+                if repairing:
+                    desk.run(miscount.repair)
+                found.append((miscount.problem, repairing))
+                _note(desk, miscount.problem, repairing)
         for name in _orphans(desk.config, repositories):
             if repairing:
                 repositories.remove(name)
@@ -82,6 +87,11 @@ def check_db(options: Options, repairing: bool) -> None:
     desk.screen.line(f"The database of project {desk.project} {how}")
 
 
+def _note(desk: Desk, problem: Problem, repaired: bool) -> None:
+    about = f"job {problem.job_id}: " if problem.job_id else ""
+    desk.screen.note(f"{about}{problem.table}: {problem.text}{'; repaired' if repaired else ''}")
+
+
 def _repair(desk: Desk, problem: Problem) -> None:
     desk.run(lambda connection: repair(connection, problem.job_id, problem.table))
 
@@ -97,7 +107,7 @@ def _problems(look: Look, repositories: Repositories) -> Iterator[Problem]:
         yield from problems
         for job_id, name in names.items():
             # A job may have been deleted since, with its files.
-            if not _is_there(repositories, name) and look(partial(fetch_job, job_id=job_id)):
+            if not repositories.is_there(name) and look(partial(fetch_job, job_id=job_id)):
                 text = f"there is no directory of the repository {name}"
                 yield Problem(job_id=job_id, table="job_queue", text=text)
 
@@ -110,10 +120,3 @@ def _orphans(config: ServerConfig, repositories: Repositories) -> Iterator[str]:
             with snapshots(project_database(config, project)) as look:
                 batch = look(partial(of_no_job, names=batch))
         yield from sorted(batch)
-
-
-def _is_there(repositories: Repositories, name: str) -> bool:
-    try:
-        return repositories.path(name).is_dir()
-    except NameRefused:
-        return False

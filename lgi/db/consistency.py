@@ -39,7 +39,7 @@ Access = tuple[str, str]
 
 @attrs.frozen(kw_only=True)
 class Problem:
-    """What is wrong with a job: in which table, in words."""
+    """What is wrong with a job, or with none (0): in which table, in words."""
 
     job_id: int
     table: str
@@ -71,6 +71,15 @@ def check_jobs(connection: Connection, first: int, last: int) -> tuple[list[Prob
     problems = [*_locks(rows, jobs), *_indexes(rows, jobs), *_ends(rows, jobs)]
     repositories = {job_id: row.repository for job_id, row in jobs.items()}
     return sorted(problems, key=lambda problem: (problem.job_id, problem.table)), repositories
+
+
+def counted_sizes(connection: Connection, first: int, last: int) -> dict[int, tuple[str, int]]:
+    """The repositories of these jobs, and what their files are counted with, in bytes."""
+    rows = _Rows(connection=connection, first=first, last=last)
+    return {
+        row.job_id: (row.repository, row.repository_size)
+        for row in rows.among(job_queue, "job_id", "repository", "repository_size")
+    }
 
 
 def of_no_job(connection: Connection, names: Set[str]) -> set[str]:

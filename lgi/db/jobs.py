@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, case, delete, distinct, func, insert, select, text, update
@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, case, delete, distinct, func,
 from lgi.db.changes import note
 from lgi.db.log import record
 from lgi.db.schema import job_access, job_offers, job_queue
+from lgi.db.usage import discharge
 from lgi.lists import ANY, decode_list, encode_list
 from lgi.model import Changes, Job
 from lgi.states import JobState
@@ -17,21 +18,25 @@ from lgi.states import JobState
 OWNER, READER, WRITER = "o", "r", "w"
 
 _BLOBS = ("input", "output")
-PLAIN = [column for column in job_queue.c if column.name not in _BLOBS]
+# What a job is found by, and nobody needs to see.
+_KEY = "submission_key"
+_WHOLE = [column for column in job_queue.c if column.name != _KEY]
+PLAIN = [column for column in _WHOLE if column.name not in _BLOBS]
 
 
 def job_of_row(row: Row[Any]) -> Job:
     """A row with the columns of `job_queue`, maybe without input and output and maybe with others, as a value."""
-    values = {column.name: row._mapping[column] for column in job_queue.c if column in row._mapping}
+    values = {column.name: row._mapping[column] for column in _WHOLE if column in row._mapping}
     for name in ("owners", "read_access", "write_access", "target_resources"):
         values[name] = decode_list(values[name])
     return Job(**values | {"state": JobState(values["state"])})
 
 
-def insert_job(connection: Connection, job: Job, *, actor: str) -> int:
+def insert_job(connection: Connection, job: Job, *, actor: str, submission_key: str | None = None) -> int:
     """Store a new job (its `job_id` is ignored) and return its number.
 
-    Three or four statements whatever the job. `lock_state` of the job says whether it is offered at once.
+    Three or four statements whatever the job. `lock_state` of the job says whether it is offered at once. With the
+    `submission_key` of `key_of` it can be found again; raises IntegrityError where there is a job with that key.
     """
     values = {
         "state": job.state.value,
@@ -48,6 +53,8 @@ def insert_job(connection: Connection, job: Job, *, actor: str) -> int:
         "daemon_pulse": job.daemon_pulse,
         "priority": job.priority,
         "repository": job.repository,
+        "repository_size": job.repository_size,
+        _KEY: submission_key,
     }
     key = connection.execute(insert(job_queue), values).inserted_primary_key
     assert key is not None
@@ -103,10 +110,28 @@ def withdraw(connection: Connection, job_ids: Sequence[int]) -> None:
 
 def fetch_job(connection: Connection, job_id: int, *, blobs: bool = False, for_update: bool = False) -> Job | None:
     """One job, or None; `blobs` adds input and output, `for_update` keeps others from changing it until the end."""
-    statement = select(*(job_queue.c if blobs else PLAIN)).where(job_queue.c.job_id == job_id)
+    statement = select(*(_WHOLE if blobs else PLAIN)).where(job_queue.c.job_id == job_id)
     if for_update:
         statement = statement.with_for_update()
     row = connection.execute(statement).one_or_none()
+    return None if row is None else job_of_row(row)
+
+
+def fetch_jobs(connection: Connection, job_ids: Collection[int]) -> Iterator[Row[Any]]:
+    """The rows of these jobs for `job_of_row`, without input and output, in order of their numbers."""
+    return iter(
+        connection.execute(select(*PLAIN).where(job_queue.c.job_id.in_(job_ids)).order_by(job_queue.c.job_id)).all()
+    )
+
+
+def key_of(user: str, key: str) -> str:
+    """What a job is found by that `user` has submitted with `key`, which has no colon."""
+    return f"{user}:{key}"
+
+
+def fetch_submitted(connection: Connection, submission_key: str) -> Job | None:
+    """The job that was stored with this key, with input and output, or None."""
+    row = connection.execute(select(*_WHOLE).where(job_queue.c.submission_key == submission_key)).one_or_none()
     return None if row is None else job_of_row(row)
 
 
@@ -129,7 +154,10 @@ def pulse(connection: Connection, job_id: int, now: int) -> None:
 
 
 def delete_job(connection: Connection, job: Job, *, actor: str, now: int) -> bool:
-    """Remove a job that nobody holds locked and that still is in its state; False, and nothing changed, otherwise."""
+    """Remove a job that nobody holds locked and that still is in its state; False, and nothing changed, otherwise.
+
+    Its files do not count any more, with what `job` says they were counted with.
+    """
     result = connection.execute(
         delete(job_queue).where(
             job_queue.c.job_id == job.job_id,
@@ -141,6 +169,8 @@ def delete_job(connection: Connection, job: Job, *, actor: str, now: int) -> boo
         return False
     withdraw(connection, [job.job_id])
     connection.execute(delete(job_access).where(job_access.c.job_id == job.job_id))
+    if job.repository_size:
+        discharge(connection, job.account, job.repository_size)
     record(
         connection,
         job_id=job.job_id,

@@ -62,7 +62,11 @@ job_queue = Table(
     Column("priority", BigInteger, nullable=False, default=0),
     # Beside the document's columns: the server's own knowledge of the repository; the specifics tell clients.
     Column("repository", String(64), nullable=False),
+    # What its files take, in bytes, and USER:KEY of the submission where its client gave one.
+    Column("repository_size", BigInteger, nullable=False, default=0),
+    Column("submission_key", String(320), nullable=True),
     UniqueConstraint("repository"),
+    UniqueConstraint("submission_key"),
     Index(None, "state", "lock_state", "daemon_pulse"),
     sqlite_autoincrement=True,
     **_OPTIONS,
@@ -192,6 +196,15 @@ resource_applications = Table(
     Column("application", _Name, primary_key=True),
     Column("resource_name", _Name, primary_key=True),
     Index(None, "resource_name"),
+    **_OPTIONS,
+)
+
+# What the files of all jobs take of which a user is the first owner, in bytes: the sum of their repository_size.
+user_usage = Table(
+    "user_usage",
+    metadata,
+    Column("user_name", _Name, primary_key=True),
+    Column("size", BigInteger, nullable=False),
     **_OPTIONS,
 )
 

@@ -12,6 +12,7 @@ import attrs
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
 from lgi.errors import ErrorNumber, LGIError
+from lgi.httpd.refusal import Refused, of_error
 from lgi.httpd.spool import Spool, SpooledFile
 from lgi.wire.fields import RECEIVED_MAXIMUM
 
@@ -76,35 +77,12 @@ class Body:
 class RefusedBody(Body):
     """A body that is not wanted from the start, of which nothing is kept."""
 
-    def __init__(self, problem: LGIError) -> None:
+    def __init__(self, problem: LGIError | Refused) -> None:
         super().__init__(0)
-        self.failure = problem
-
-
-class FileBody(Body):
-    """The body of a PUT: one file."""
-
-    def __init__(self, spool: Spool, maximum: int) -> None:
-        super().__init__(maximum)
-        self._spool = spool
-        self.file: SpooledFile | None = None
-
-    def take(self, data: bytes) -> None:
-        """Store the next piece."""
-        if self.file is None:
-            self.file = self._spool.create()
-        self.file.write(data)
-
-    def take_file(self) -> SpooledFile:
-        """The file (an empty one if nothing came), which is the caller's to keep or discard; raises OSError."""
-        file = self.file or self._spool.create()
-        self.file = None
-        return file
-
-    def close(self) -> None:
-        """Drop the file if nobody took it."""
-        if self.file is not None:
-            self.take_file().discard()
+        self.answer = problem if isinstance(problem, Refused) else of_error(problem)
+        self.failure = (
+            problem if isinstance(problem, LGIError) else LGIError(ErrorNumber.UPLOAD_FAILED, problem.message)
+        )
 
 
 class FormBody(Body):

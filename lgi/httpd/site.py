@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 import attrs
-from twisted.internet.protocol import connectionDone
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel, _GenericHTTPChannelProtocol, combinedLogFormatter
+from twisted.web.http import RESPONSES, _GenericHTTPChannelProtocol, combinedLogFormatter
+from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAccessLogFormatter
 from twisted.web.resource import IResource
 from twisted.web.server import Request as WebRequest
@@ -18,17 +20,18 @@ from twisted.web.server import Site as WebSite
 from zope.interface import provider
 
 from lgi.errors import ErrorNumber, LGIError
-from lgi.httpd.body import Body, FileBody, MultipartBody, RefusedBody, UrlencodedBody, boundary_of
+from lgi.httpd.body import Body, MultipartBody, RefusedBody, UrlencodedBody, boundary_of
+from lgi.httpd.channel import Channel
+from lgi.httpd.filebody import FileBody, StreamBody
 from lgi.httpd.peer import Caller
+from lgi.httpd.refusal import Refused
 from lgi.httpd.spool import Spool
+from lgi.httpd.writer import Line
 
 FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
-# Bytes a second: what comes slower than this, after the idle time-out, is not waited for.
-SLOWEST = 1000
-# What a client that was cut off has to read why: seconds, and bytes that it may still send.
-LINGER = 5
-LINGER_SIZE = 16 * 1024 * 1024
-
+# Bytes of a body that are sooner read to their end, unwanted, than a new connection is made.
+SMALL = 256 * 1024
+UNEXPECTED = "an unexpected error, see the server's log"
 _SECRET = re.compile(r"(JOB_[0-9a-f]{8})[0-9a-f]{24}")
 
 
@@ -50,111 +53,104 @@ class BodyLimits:
         return min(self.request, self.file) if isinstance(body, FileBody) else self.request
 
 
-class Channel(HTTPChannel):
-    """A connection on which a request comes in bounded time, or is cut off.
+@attrs.frozen(kw_only=True)
+class Announced:
+    """A request of which the headers have come; `length` is what it says of its body in bytes, None if nothing."""
 
-    A request may take `Site.idle_timeout` seconds and one more for each SLOWEST bytes of it; between its pieces, and
-    between two requests, at most `idle_timeout` seconds pass, and between two pieces of an answer that the client
-    reads. A connection that is being closed is closed in bounded time too, whatever its other side does.
-    """
+    method: bytes
+    path: bytes
+    headers: Headers
+    caller: Caller
+    length: int | None
+    line: Line
 
-    site: Site
-    _began: float | None = None
-    _received = 0
-    _closing = False
-    _stalled: Any = None
 
-    def pauseProducing(self) -> None:
-        """Wait for a client that does not read what it asked for, at most `idle_timeout` seconds."""
-        super().pauseProducing()
-        if self._stalled is None:
-            self._stalled = self.site.reactor.callLater(self.site.idle_timeout, self.forceAbortClient)
+class Admitted(Protocol):
+    """A request that is welcome; `body` is where its body goes, None if that is nothing special."""
 
-    def resumeProducing(self) -> None:
-        """It has read something."""
-        self._reads()
-        super().resumeProducing()
+    @property
+    def body(self) -> Body | None:
+        """Where."""
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is gone."""
-        self._reads()
-        super().connectionLost(reason)
 
-    def _reads(self) -> None:
-        if self._stalled is not None and self._stalled.active():
-            self._stalled.cancel()
-        self._stalled = None
-
-    def dataReceived(self, data: bytes) -> None:
-        """Take the next piece, unless it comes too late or nothing more is wanted."""
-        if self._closing or not self._handlingRequest:
-            now = self.site.reactor.seconds()
-            if self._began is None:
-                self._began, self._received = now, 0
-            self._received += len(data)
-            if not self._closing and now - self._began > self.site.idle_timeout + self._received / SLOWEST:
-                self._closing = True
-                self.forceAbortClient()
-        if not self._closing:
-            super().dataReceived(data)
-        elif self._received > LINGER_SIZE:
-            self.forceAbortClient()
-
-    def allContentReceived(self) -> None:
-        """Let the request be answered, unless it was cut off."""
-        self._began = None
-        if not self._closing:
-            super().allContentReceived()
-
-    def refuse(self, answer: bytes) -> None:
-        """Send the answer to a request that has not come whole, and wait for no more of it; twice is once."""
-        if not self._closing:
-            self.write(answer)
-            self.loseConnection()
-            self.setTimeout(LINGER)
-
-    def lineLengthExceeded(self, _line: bytes) -> None:
-        """Wait for no more of a line that is too long."""
-        self.loseConnection()
-
-    def loseConnection(self) -> None:
-        """Close when all is written; what still comes is not looked at, also by the timer."""
-        self._closing, self._began = True, None
-        self.setTimeout(self.site.idle_timeout)
-        super().loseConnection()
-
-    def timeoutConnection(self) -> None:
-        """End a connection on which nothing came in time."""
-        if self._closing:
-            self.forceAbortClient()
-        else:
-            super().timeoutConnection()
-
-    def _send100Continue(self) -> None:
-        if not self._closing:
-            super()._send100Continue()
+Admit = Callable[[Announced], Coroutine[Any, Any, Admitted] | None]
 
 
 class Request(WebRequest):
-    """A request whose body is taken apart as it comes."""
+    """A request whose body is taken apart as it comes.
+
+    `admitted` is what `Site.admit` said of it, None for a request without a body and where it has nothing to say.
+    """
 
     channel: Channel
+    _log = Logger()
+    admitted: Admitted | None = None
+    _length: int | None = None
+    _answered = False
 
     def gotLength(self, length: int | None) -> None:
         """Choose where the body goes, now that all headers are there; one that is not wanted goes nowhere."""
         site = self.channel.site
         # Latin-1, since a client may send any bytes here.
         content_type = (self.requestHeaders.getRawHeaders(b"content-type") or [b""])[-1].decode("latin-1")
-        body = site.body_for(content_type)
+        body = site.body_for(content_type, self.channel)
+        if isinstance(body, FileBody):
+            body.hashed = self.requestHeaders.hasHeader(b"repr-digest")
+        caller = None
         try:
-            site.identify(self.transport)
+            caller = site.identify(self.transport)
         except LGIError as problem:
             body = RefusedBody(problem)
+        self._length = length
         self._maximum = site.limits.of(body)
         if length is not None and length > self._maximum:
             body = RefusedBody(LGIError(ErrorNumber.REQUEST_TOO_BIG))
-            self._refuse(site.too_big)
+            self._refuse(413, site.too_big)
+            caller = None
         self.content = body
+        if caller is not None and length != 0:
+            self._ask(site, caller)
+
+    def _ask(self, site: Site, caller: Caller) -> None:
+        """Find out whether the body is wanted before any of it is taken."""
+        answering = site.admit(
+            Announced(
+                method=self.channel._command,
+                path=self.channel._path.partition(b"?")[0],
+                headers=self.requestHeaders,
+                caller=caller,
+                length=self._length,
+                line=self.channel,
+            )
+        )
+        if answering is not None:
+            self.channel.hold()
+            Deferred.fromCoroutine(answering).addBoth(self._asked)
+
+    def _asked(self, result: Admitted | Failure) -> None:
+        if isinstance(result, Failure):
+            if not isinstance(result.value, Refused):
+                self._log.failure("{path} failed", failure=result, path=_SECRET.sub(r"\1…", repr(self)))
+            if self.channel is not None:
+                self._decline(result.value)
+        elif self.channel is None:
+            # The client is gone, and nobody else lets go of what was opened for it.
+            if result.body is not None:
+                result.body.close()
+        else:
+            self.admitted = result
+            if result.body is not None:
+                self.content = result.body
+        if self.channel is not None:
+            self.channel.release()
+
+    def _decline(self, problem: BaseException | None) -> None:
+        refusal = problem if isinstance(problem, Refused) else Refused(500, UNEXPECTED)
+        if self._length is None or self._length > SMALL:
+            self._refuse(refusal.code, refusal.body, refusal.headers)
+        else:
+            # Its end comes with the next packets, and the connection can be used on.
+            self.content = RefusedBody(refusal)
 
     def handleContentChunk(self, data: bytes) -> None:
         """Take the next piece of the body; one that was not announced is cut off where it passes the limit."""
@@ -162,14 +158,28 @@ class Request(WebRequest):
         body: Any = self.content
         if body.tell() > self._maximum:
             body.close()
-            self._refuse(self.channel.site.too_big)
+            self._refuse(413, self.channel.site.too_big)
+        elif isinstance(body, StreamBody) and body.failure is not None:
+            self._say_failure(body)
 
-    def _refuse(self, body: bytes) -> None:
+    def _say_failure(self, body: StreamBody) -> None:
+        """Answer at once where much is still to come that finds no room."""
+        if not self._answered and (self._length or 0) - body.tell() > SMALL:
+            self._answered = True
+            self.channel.hold()
+            Deferred.fromCoroutine(body.refusal()).addCallback(self._cut_off)
+
+    def _cut_off(self, refusal: Refused) -> None:
+        if self.channel is not None:
+            self._refuse(refusal.code, refusal.body, refusal.headers)
+            self.channel.release()
+
+    def _refuse(self, code: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         # Said at once, and the connection closed: nobody waits for the end of a body that is not wanted.
-        self.channel.refuse(
-            b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Type: text/xml; charset=UTF-8\r\n"
-            b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
-        )
+        lines = [f"HTTP/1.1 {code} {RESPONSES[code].decode()}", "Connection: close"]
+        lines += ["Content-Type: text/xml; charset=UTF-8", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        self.channel.refuse("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
 
     def process(self) -> None:
         """Find the resource and let it answer."""
@@ -188,8 +198,9 @@ class Request(WebRequest):
 class Site(WebSite):
     """Serves `root`; `too_big` is the answer to a request that announces or sends more than it may have.
 
-    `identify` is asked before a body is taken: what comes from a caller who is refused is stored nowhere. `drain`
-    ends what is under way, see `Router.drain`.
+    `identify` is asked before a body is taken: what comes from a caller who is refused is stored nowhere. So is
+    `admit`, which may take its time, and raises Refused; it gives None for requests that it has nothing to say of.
+    `drain` ends what is under way, see `Router.drain`.
     """
 
     requestFactory = Request
@@ -200,6 +211,7 @@ class Site(WebSite):
         root: IResource,
         *,
         identify: Callable[[Any], Caller],
+        admit: Admit = lambda _announced: None,
         drain: Callable[[], Awaitable[None]],
         spool: Spool,
         limits: BodyLimits,
@@ -217,6 +229,7 @@ class Site(WebSite):
         )
         self.idle_timeout = idle_timeout
         self.identify = identify
+        self.admit = admit
         self.drain = drain
         self._spool = spool
         self.limits = limits
@@ -228,11 +241,11 @@ class Site(WebSite):
         """Speak HTTP/1.1 alone."""
         return [b"http/1.1"]
 
-    def body_for(self, content_type: str) -> Body:
+    def body_for(self, content_type: str, line: Line | None = None) -> Body:
         """The receiver for a body of this type."""
         kind = content_type.partition(";")[0].strip().lower()
         if kind == FORM_TYPES[0] and (boundary := boundary_of(content_type)):
             return MultipartBody(self._spool, self.limits.request, self.limits.file, boundary)
         if kind == FORM_TYPES[1]:
             return UrlencodedBody(self.limits.request)
-        return FileBody(self._spool, self.limits.file)
+        return FileBody(self._spool, self.limits.file, line)

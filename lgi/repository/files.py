@@ -1,60 +1,68 @@
-"""Repositories on the local file system.
-
-`DIR/<last three digits>/JOB_<32 digits>/<files>`. What is created is durable before a job that refers to it is
-acknowledged. All functions block: call them in a thread.
-"""
+"""The repositories of a server: their names, where clients find them, how large they may be."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import stat
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import attrs
 
-from lgi.durable import sync
 from lgi.httpd.body import Upload
-from lgi.httpd.spool import Spool, SpooledFile
+from lgi.httpd.spool import Spool
+from lgi.identity import Identity
 from lgi.model import RepositoryFile
-from lgi.repository.access import ACCESS_FILE, RESOURCE_LIST, encode_access
+from lgi.repository.access import may_change
+from lgi.repository.local import LocalStore
 from lgi.repository.names import NameRefused, checked_file, checked_repository, fan_out
+from lgi.repository.store import Store
+from lgi.repository.unfinished import Unfinished
 
 SPOOL = ".spool"
-_TRASH = ".trash"
+UNFINISHED = ".unfinished"
+MAX_REPOSITORY_SIZE = 1 << 40
 
 
 @attrs.frozen(kw_only=True)
 class Repositories:
-    """All repositories of a server; `location` and `url` (no trailing slash) are what clients are told."""
+    """All repositories of a server, on whatever `store` keeps them, in `directory` there.
 
-    root: Path
+    `location` and `url` (no trailing slash) are what clients are told. Uploads wait on this machine, those that come
+    in one request in `spool`, others in `unfinished`. Sizes in bytes. All methods block: call them in a thread.
+    """
+
+    store: Store
+    directory: PurePosixPath
+    spool: Spool
+    unfinished: Unfinished
     location: str
     url: str
+    max_repository_size: int = MAX_REPOSITORY_SIZE
 
-    @property
-    def spool(self) -> Spool:
-        """Where uploads wait, on the same file system."""
-        return Spool(self.root / SPOOL)
+    @classmethod
+    def local(
+        cls, *, root: Path, location: str, url: str, max_repository_size: int = MAX_REPOSITORY_SIZE
+    ) -> Repositories:
+        """Repositories on this machine, below `root`."""
+        spool = Spool(root / SPOOL)
+        return cls(
+            store=LocalStore(root=root, spool=spool),
+            directory=PurePosixPath(root),
+            spool=spool,
+            unfinished=Unfinished(root / UNFINISHED),
+            location=location,
+            url=url,
+            max_repository_size=max_repository_size,
+        )
 
     def prepare(self) -> None:
-        """Make the directories, and finish removing what a killed process began to remove; raises OSError."""
-        self.root.mkdir(mode=0o750, parents=True, exist_ok=True)
-        trash = self.root / _TRASH
-        trash.mkdir(mode=0o700, exist_ok=True)
-        for doomed in trash.iterdir():
-            # Another process may be at it too.
-            shutil.rmtree(doomed, ignore_errors=True)
+        """Make what is needed, and finish what a killed process began; raises OSError."""
+        self.store.prepare()
         self.spool.prepare()
+        self.unfinished.prepare()
 
-    def path(self, repository: str) -> Path:
-        """The directory of a repository; raises NameRefused."""
-        return self.root / fan_out(checked_repository(repository)) / repository
-
-    def file(self, repository: str, name: str) -> Path:
-        """The path of a file, which need not exist; raises NameRefused."""
-        return self.path(repository) / checked_file(name)
+    def path(self, repository: str) -> PurePosixPath:
+        """Where a repository is, for people to read; raises NameRefused."""
+        return self.directory / fan_out(checked_repository(repository)) / repository
 
     def location_of(self, repository: str) -> str:
         """What `<repository>` in a job's specifics says."""
@@ -73,94 +81,32 @@ class Repositories:
             checked_file(upload.filename)
         if len({upload.filename for upload in uploads}) != len(uploads):
             raise NameRefused("two uploaded files have the same name")
-        path = self.path(repository)
-        made = not path.parent.exists()
-        path.mkdir(mode=0o750, parents=True)
-        try:
-            self._write(path / ACCESS_FILE, encode_access(write_access))
-            for upload in uploads:
-                upload.file.keep(path / upload.filename)
-            sync((path.parent,))
-            if made:
-                sync((self.root,))
-        except BaseException:
-            shutil.rmtree(path, ignore_errors=True)
-            raise
+        self.store.create(repository, write_access, [(upload.filename, upload.file) for upload in uploads])
 
     def remove(self, repository: str) -> None:
-        """Remove a repository at once, as far as clients can see, and then its files."""
-        doomed = self.root / _TRASH / checked_repository(repository)
+        """Remove a repository at once, as far as clients can see, and then its files; nothing if there is none."""
+        self.store.remove(repository)
+        self.unfinished.forget(repository)
+
+    def is_there(self, repository: str) -> bool:
+        """Whether there is such a repository: each has at least its access file."""
         try:
-            self.path(repository).rename(doomed)
-        except FileNotFoundError:
-            return
-        shutil.rmtree(doomed, ignore_errors=True)
+            return bool(self.list(repository))
+        except NameRefused:
+            return False
 
     def list(self, repository: str) -> tuple[RepositoryFile, ...]:
         """The files in a repository in order of their names; none if there is no such repository."""
-        try:
-            with os.scandir(self.path(repository)) as entries:
-                found = [_seen(entry) for entry in entries]
-        except FileNotFoundError:
-            return ()
-        return tuple(sorted((file for file in found if file is not None), key=lambda file: file.name))
+        return self.store.list(repository)
 
-    def store(self, repository: str, name: str, received: SpooledFile) -> int:
-        """Put a received file in place, whole or not at all; returns its size.
-
-        Raises NameRefused, FileNotFoundError for an unknown repository, or OSError.
-        """
-        target = self.file(repository, name)
-        if not target.parent.is_dir():
-            raise FileNotFoundError(target.parent)
-        size = received.size
-        received.keep(target)
-        return size
-
-    def delete(self, repository: str, name: str) -> None:
-        """Delete a file; raises NameRefused, or FileNotFoundError if there is none."""
-        target = self.file(repository, name)
-        target.unlink()
-        sync((target.parent,))
+    def may_change(self, identity: Identity, repository: str) -> bool:
+        """Whether the holder of a certificate may upload to and delete from a repository; raises OSError."""
+        return may_change(identity, repository, self.store)
 
     def untouched(self, since: float) -> Iterator[str]:
         """The repositories in which no file has come or gone since then, in Unix seconds; in no order."""
-        for folder in self.root.iterdir():
-            if folder.name.startswith(".") or not folder.is_dir():
-                continue
-            for path in folder.iterdir():
-                try:
-                    if self.path(path.name) == path and path.is_dir() and path.stat().st_mtime < since:
-                        yield path.name
-                except (NameRefused, FileNotFoundError):
-                    # Not one of ours, or removed at this moment.
-                    continue
+        return self.store.untouched(since)
 
     def write_resource_list(self, names: Iterable[str]) -> None:
         """Replace the list of resources that may change files in all repositories, unless it says so already."""
-        file, content = self.root / RESOURCE_LIST, encode_access(names)
-        try:
-            if file.read_bytes() == content:
-                return
-        except FileNotFoundError:
-            pass
-        self._write(file, content)
-
-    def _write(self, target: Path, data: bytes) -> None:
-        file = self.spool.create()
-        try:
-            file.write(data)
-            file.keep(target)
-        finally:
-            file.discard()
-
-
-def _seen(entry: os.DirEntry[str]) -> RepositoryFile | None:
-    try:
-        status = entry.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        # Deleted or replaced at this moment.
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return RepositoryFile(name=entry.name, size=status.st_size, date=status.st_mtime_ns / 1e9)
+        self.store.write_resources(names)

@@ -6,42 +6,32 @@ the access file or the list of resources.
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
-from twisted.web.static import File
 
-from lgi.errors import ErrorNumber, LGIError
-from lgi.httpd.body import FileBody, FormBody
+from lgi.errors import LGIError
+from lgi.httpd.body import FormBody, RefusedBody
 from lgi.httpd.peer import Caller
+from lgi.httpd.refusal import Refused, of_error, of_storage
 from lgi.httpd.router import shielded
-from lgi.httpd.site import Request
-from lgi.repository.access import may_change
+from lgi.httpd.site import UNEXPECTED, Announced, Request
+from lgi.repository.address import Address, address_of, is_listing, text_of
+from lgi.repository.conditions import Conditions, Unsatisfiable, etag, last_modified, wanted_range
+from lgi.repository.digest import REPR_DIGEST, digest_of, encode_digest, is_wanted
 from lgi.repository.files import Repositories
-from lgi.repository.names import LISTING, NameRefused
+from lgi.repository.keeper import Keeper
+from lgi.repository.names import NameRefused
+from lgi.repository.receive import Admission, Receiver
+from lgi.repository.send import FileSender
+from lgi.repository.store import NotAFile, OpenFile
 from lgi.wire.answers import listing, status
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_CODES = {ErrorNumber.CERTIFICATE_REFUSED: 403, ErrorNumber.REQUEST_TOO_BIG: 413, ErrorNumber.FILE_TOO_BIG: 413}
-
-
-class _Refused(Exception):
-    """A request answered with an HTTP status that is no success."""
-
-    def __init__(self, code: int, message: str) -> None:
-        self.code = code
-        self.message = message
-        super().__init__(message)
-
-
-def _is_listing(segments: list[str]) -> bool:
-    # Clients write `…/JOB_x/../repository_content.php`; some fold the dots before sending, some do not.
-    return bool(segments) and segments[-1] == LISTING and all(part != LISTING for part in segments[:-1])
+_XML = "text/xml; charset=UTF-8"
 
 
 class RepositoryResource(Resource):
@@ -50,9 +40,17 @@ class RepositoryResource(Resource):
     isLeaf = True
     _log = Logger()
 
-    def __init__(self, repositories: Repositories, identify: Callable[[Any], Caller]) -> None:
+    def __init__(
+        self,
+        repositories: Repositories,
+        keeper: Keeper,
+        receiver: Receiver,
+        identify: Callable[[Any], Caller],
+    ) -> None:
         super().__init__()
         self._repositories = repositories
+        self._keeper = keeper
+        self._receiver = receiver
         self._identify = identify
 
     def render(self, request: Request) -> int:
@@ -62,71 +60,66 @@ class RepositoryResource(Resource):
 
     async def _respond(self, request: Request) -> None:
         try:
-            answer = await self._answer(request)
-        except _Refused as refusal:
-            self._finish(request, refusal.code, status(refusal.code, refusal.message))
+            code, body, headers = await self._tried(request)
+        except Refused as refusal:
+            code, body, headers = refusal.code, refusal.body, refusal.headers
+        if code:
+            self._finish(request, code, body, headers)
+
+    async def _tried(self, request: Request) -> tuple[int, bytes, Mapping[str, str]]:
+        """The answer, with status 0 when it is being sent already; raises Refused."""
+        try:
+            return await self._answer(request)
         except NameRefused as problem:
-            self._finish(request, 400, status(400, str(problem)))
+            raise Refused(400, str(problem)) from None
         except LGIError as problem:
-            code = _CODES.get(problem.number, 400)
-            self._finish(request, code, status(code, problem.message))
+            raise of_error(problem) from None
         except FileNotFoundError:
-            self._finish(request, 404, status(404, "there is no such file"))
+            raise Refused(404, "there is no such file") from None
+        except NotAFile as problem:
+            raise Refused(409, problem.strerror or "a directory has this name, or a file is in the way") from None
         except OSError as problem:
             self._log.error("{path}: {problem}", path=request.path, problem=problem)
-            code = 507 if problem.errno in _FULL else 500
-            self._finish(request, code, status(code, f"it cannot be stored here: {problem.strerror}"))
+            raise of_storage(problem) from None
+        except Refused:
+            raise
         except Exception:
             self._log.failure("{path} failed", path=request.path)
-            self._finish(request, 500, status(500, "an unexpected error, see the server's log"))
-        else:
-            if answer is not None:
-                self._finish(request, 200, answer)
+            raise Refused(500, UNEXPECTED) from None
 
     @staticmethod
-    def _finish(request: Request, code: int, body: bytes) -> None:
+    def _finish(request: Request, code: int, body: bytes, headers: Mapping[str, str]) -> None:
         if request._disconnected:
             return
         request.setResponseCode(code)
-        request.responseHeaders.setRawHeaders("Content-Type", ["text/xml; charset=UTF-8"])
-        request.responseHeaders.setRawHeaders("Content-Length", [str(len(body))])
+        if code != 304:
+            headers = {"Content-Type": _XML, "Content-Length": str(len(body))} | dict(headers)
+        for name, value in headers.items():
+            request.responseHeaders.setRawHeaders(name, [value])
         request.write(b"" if request.method == b"HEAD" else body)
         request.finish()
 
-    async def _answer(self, request: Request) -> bytes | None:
-        """The body of an answer with status 200, or None when it is being sent already."""
+    async def _answer(self, request: Request) -> tuple[int, bytes, Mapping[str, str]]:
         caller = self._identify(request.transport)
-        try:
-            segments = [segment.decode("utf-8") for segment in request.postpath or []]
-        except UnicodeDecodeError:
-            raise NameRefused("a file's name is UTF-8 text") from None
-        if _is_listing(segments) and request.method in (b"GET", b"HEAD", b"POST"):
-            return await self._list(request)
-        if len(segments) != 3:
-            raise _Refused(404, "there is nothing here; files are at repository/<3 digits>/JOB_<32 digits>/<name>")
-        folder, repository, name = segments
-        path = self._repositories.file(repository, name)
-        if path.parent.parent.name != folder:
-            raise FileNotFoundError(path)
+        if isinstance(request.content, RefusedBody):
+            raise request.content.answer
+        segments = text_of(request.postpath or [])
+        if is_listing(segments) and request.method in (b"GET", b"HEAD", b"POST"):
+            return 200, await self._list(request), {}
+        address = address_of(segments)
         match request.method:
             case b"GET" | b"HEAD":
-                self._send(request, repository, name)
-                return None
+                return await self._read(request, address)
             case b"PUT":
-                return await self._store(request, caller, repository, name)
+                return await self._store(request, caller, address)
             case b"DELETE":
-                await self._authorise(caller, repository)
-                await deferToThread(self._repositories.delete, repository, name)
-                return status(200, f"deleted {name}")
+                await self._receiver.authorise(caller, address)
+                conditions = Conditions.of(request.requestHeaders)
+                await self._keeper.delete(address.repository, address.name, conditions)
+                return 200, status(200, f"deleted {address.name}"), {}
             case _:
                 request.responseHeaders.setRawHeaders("Allow", ["GET, HEAD, PUT, DELETE"])
-                raise _Refused(405, "files are read with GET and HEAD, changed with PUT and DELETE")
-
-    async def _authorise(self, caller: Caller, repository: str) -> None:
-        path = self._repositories.path(repository)
-        if not await deferToThread(may_change, caller.identity, path, self._repositories.root):
-            # The same answer whether or not the repository exists.
-            raise _Refused(403, f"{caller.identity.name} may not change files in this repository")
+                raise Refused(405, "files are read with GET and HEAD, changed with PUT and DELETE")
 
     async def _list(self, request: Request) -> bytes:
         name = b""
@@ -139,31 +132,62 @@ class RepositoryResource(Resource):
         files = await deferToThread(self._repositories.list, repository)
         return listing(repository, files)
 
-    def _send(self, request: Request, repository: str, name: str) -> None:
-        path = self._repositories.file(repository, name)
-        if path.is_symlink() or not path.is_file():
-            raise FileNotFoundError(path)
-        # Twisted's own: ranges, modification times, pulled by the transport piece by piece.
-        served = File(str(path), defaultType="application/octet-stream")
-        served.type, served.encoding = "application/octet-stream", None
-        request.render(served)
+    async def _store(
+        self, request: Request, caller: Caller, address: Address
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        admission = request.admitted
+        if not isinstance(admission, Admission):
+            # There was no body to wait for.
+            announced = Announced(
+                method=request.method,
+                path=request.path,
+                headers=request.requestHeaders,
+                caller=caller,
+                length=0,
+                line=request.channel,
+            )
+            admission = await self._receiver.welcome(announced, address)
+        code, message, headers = await self._receiver.receive(admission, request.content)
+        return code, status(code, message), headers
 
-    async def _store(self, request: Request, caller: Caller, repository: str, name: str) -> bytes:
-        body = request.content
-        if not isinstance(body, FileBody):
-            await self._authorise(caller, repository)
-            raise _Refused(415, "send the file itself as the body, not a form")
-        failure = body.failure
-        # Taken before anything is waited for: when the client hangs up, what is left in the body is dropped.
-        received = None if failure is not None else body.take_file()
+    async def _read(self, request: Request, address: Address) -> tuple[int, bytes, Mapping[str, str]]:
+        file = await deferToThread(self._repositories.store.open, address.repository, address.name)
+        sent = False
         try:
-            await self._authorise(caller, repository)
-            if received is None:
-                assert failure is not None
-                code = _CODES.get(failure.number, 507)
-                raise _Refused(code, failure.message)
-            size = await deferToThread(self._repositories.store, repository, name, received)
+            headers = {"ETag": etag(file.state), "Last-Modified": last_modified(file.state), "Accept-Ranges": "bytes"}
+            conditions = Conditions.of(request.requestHeaders)
+            if conditions.fail_reading(file.state):
+                raise Refused(412, "the file is not, or no longer, as the request has it", headers)
+            if conditions.unchanged(file.state):
+                return 304, b"", headers
+            if is_wanted(request.requestHeaders):
+                headers[REPR_DIGEST] = encode_digest(await deferToThread(digest_of, file))
+            if not request._disconnected:
+                sent = self._send(request, file, headers)
+            return 0, b"", {}
         finally:
-            if received is not None:
-                received.discard()
-        return status(200, f"uploaded {name} ({size} bytes)")
+            if not sent:
+                await deferToThread(file.close)
+
+    def _send(self, request: Request, file: OpenFile, headers: dict[str, str]) -> bool:
+        """Begin to send; returns whether the file is in use from now on."""
+        code, start, size = 200, 0, file.state.size
+        try:
+            wanted = wanted_range(request.requestHeaders, file.state)
+        except Unsatisfiable:
+            # As small as can be: some clients append the body of whatever answer they get to their file.
+            self._finish(request, 416, b"", headers | {"Content-Range": f"bytes */{size}"})
+            return False
+        if wanted is not None:
+            code, (start, length) = 206, wanted
+            headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{size}"
+            size = length
+        request.setResponseCode(code)
+        headers |= {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        for name, value in headers.items():
+            request.responseHeaders.setRawHeaders(name, [value])
+        if request.method == b"HEAD" or size == 0:
+            request.finish()
+            return False
+        FileSender(request, file, start, size).start()
+        return True

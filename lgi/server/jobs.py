@@ -19,13 +19,14 @@ from lgi.db.jobs import (
     fetch_job,
     list_readable,
     update_job,
+    withdraw,
 )
 from lgi.db.log import record
 from lgi.errors import ErrorNumber, LGIError
 from lgi.model import Job, RepositoryFile
 from lgi.server.members import User
 from lgi.server.project import Project
-from lgi.states import Actor, JobEvent, JobState, next_state
+from lgi.states import TERMINAL, Actor, JobEvent, JobState, next_state
 
 _log = Logger()
 
@@ -85,8 +86,11 @@ async def _wait_for_lock(project: Project, job_id: int, deadline: int) -> None:
     await project.news.wait(job_id, left)
 
 
-def _delete(connection: Connection, user: User, job_id: int, now: int) -> Job | None:
-    """Delete a job or have it aborted; None when it is locked."""
+def _delete(connection: Connection, user: User, job_id: int, cancel: bool, now: int) -> Job | None:
+    """Delete a job or have it aborted, with `cancel` never delete it; None when it is locked."""
+    if cancel:
+        # First, as those do who lock: so that two who meet wait for each other in one order.
+        withdraw(connection, [job_id])
     job = fetch_job(connection, job_id, for_update=True)
     if job is None:
         raise LGIError(ErrorNumber.JOB_UNKNOWN)
@@ -94,7 +98,9 @@ def _delete(connection: Connection, user: User, job_id: int, now: int) -> Job | 
         raise LGIError(ErrorNumber.MODIFY_REFUSED)
     if job.lock_state:
         return None
-    state = next_state(job.state, JobEvent.DELETE, Actor.INTERFACE)
+    if cancel and job.state in (*TERMINAL, JobState.ABORTING):
+        return job
+    state = next_state(job.state, JobEvent.ABORT if cancel else JobEvent.DELETE, Actor.INTERFACE)
     if state is JobState.DELETED:
         if not delete_job(connection, job, actor=user.name, now=now):
             raise LGIError(ErrorNumber.INTERFACE_LOCK_MISSING)
@@ -116,16 +122,17 @@ def _delete(connection: Connection, user: User, job_id: int, now: int) -> Job | 
     return job
 
 
-async def delete(project: Project, user: User, job_id: int) -> Job:
+async def delete(project: Project, user: User, job_id: int, *, cancel: bool = False) -> Job:
     """Delete a job that nobody runs, or have the resource abort it: the state in the result says which.
 
-    Raises LGIError(INTERFACE_LOCK_MISSING) where somebody else has deleted it while this call waited for its lock.
+    With `cancel` a queued job becomes an aborted one, and one that is over stays as it is: no files are lost. Raises
+    LGIError(INTERFACE_LOCK_MISSING) where somebody else has deleted it while this call waited for its lock.
     """
     deadline = project.now() + project.limits.lock_wait
     waited = False
     while True:
         try:
-            job = await project.database.run("delete job", _delete, user, job_id, project.now())
+            job = await project.database.run("delete job", _delete, user, job_id, cancel, project.now())
         except LGIError as problem:
             if waited and problem.number is ErrorNumber.JOB_UNKNOWN:
                 raise LGIError(ErrorNumber.INTERFACE_LOCK_MISSING) from None
@@ -137,7 +144,7 @@ async def delete(project: Project, user: User, job_id: int) -> Job:
     if job.state is JobState.DELETED:
         # After the commit: a crash in between leaves files without a job, never a job without files.
         try:
-            await deferToThread(project.repositories.remove, job.repository)
+            await project.keeper.remove(job.repository)
         except OSError as problem:
             # The job is deleted all the same, and that is what was asked.
             _log.error("the files of job {job_id} could not be removed: {problem}", job_id=job_id, problem=problem)

@@ -1,18 +1,49 @@
-"""Waking what waits for a job to change, instead of letting it sleep and look again.
+"""Waking what waits for jobs to change, instead of letting it sleep and look again.
 
 Commit first, then tell: what is told is true already. A change made by another program is heard through the bell, if
-that runs on this machine; a waiter looks again by itself every `RECHECK` seconds all the same: a lost wake-up costs
-that, and never a job.
+that runs on this machine; a waiter looks again by itself after a while all the same (`RECHECK` seconds where it waits
+for one job's lock): a lost wake-up costs that, and never a job.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from lgi.errors import ErrorNumber, LGIError
+
 RECHECK = 1.0
+
+
+class Ear:
+    """Hears of some jobs; what has come since it was last asked is not lost."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._rung = False
+        self._waiter: Deferred[None] | None = None
+
+    def ring(self) -> None:
+        """Something has come."""
+        self._rung = True
+        if self._waiter is not None and not self._waiter.called:
+            self._waiter.callback(None)
+
+    async def heard(self, seconds: float) -> None:
+        """Return when something has come since this was called last, or at the latest after `seconds`."""
+        if not self._rung:
+            waiter = self._waiter = Deferred[None]()
+            timer = self._reactor.callLater(seconds, waiter.callback, None)
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+                if timer.active():
+                    timer.cancel()
+        self._rung = False
 
 
 class News:
@@ -20,7 +51,9 @@ class News:
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
-        self._waiting: dict[int, list[Deferred[None]]] = {}
+        self._waiting: dict[int, set[Ear]] = {}
+        self.crowded = 0
+        """How many wait for longer than a lock is held."""
         self.stopped = False
 
     def stop(self) -> None:
@@ -31,22 +64,36 @@ class News:
     def tell(self, job_ids: Iterable[int]) -> None:
         """Wake everybody who waits for one of these jobs."""
         for job_id in job_ids:
-            for waiter in self._waiting.pop(job_id, []):
-                if not waiter.called:
-                    waiter.callback(None)
+            for ear in tuple(self._waiting.get(job_id, ())):
+                ear.ring()
+
+    @contextmanager
+    def listening(self, job_ids: Iterable[int]) -> Iterator[Ear]:
+        """An ear for these jobs: look at them after this begins, and no change is missed."""
+        ear, wanted = Ear(self.reactor), tuple(job_ids)
+        for job_id in wanted:
+            self._waiting.setdefault(job_id, set()).add(ear)
+        try:
+            yield ear
+        finally:
+            for job_id in wanted:
+                others = self._waiting[job_id]
+                others.discard(ear)
+                if not others:
+                    del self._waiting[job_id]
+
+    @contextmanager
+    def crowd(self, most: int, back_off: int) -> Iterator[None]:
+        """Count among those who wait for long; raises LGIError(OVERLOADED) where there are `most` already."""
+        if self.crowded >= most:
+            raise LGIError(ErrorNumber.OVERLOADED, "too many users wait for jobs", timeout=back_off)
+        self.crowded += 1
+        try:
+            yield
+        finally:
+            self.crowded -= 1
 
     async def wait(self, job_id: int, seconds: float) -> None:
         """Return when the job has changed, or at the latest after RECHECK or `seconds`."""
-        waiter: Deferred[None] = Deferred()
-        self._waiting.setdefault(job_id, []).append(waiter)
-        timer = self.reactor.callLater(min(seconds, RECHECK), waiter.callback, None)
-        try:
-            await waiter
-        finally:
-            if timer.active():
-                timer.cancel()
-            waiters = self._waiting.get(job_id, [])
-            if waiter in waiters:
-                waiters.remove(waiter)
-                if not waiters:
-                    del self._waiting[job_id]
+        with self.listening((job_id,)) as ear:
+            await ear.heard(min(seconds, RECHECK))

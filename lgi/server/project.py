@@ -14,6 +14,7 @@ from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.router import Call
 from lgi.model import Changes, ServerFlag
 from lgi.repository.files import Repositories
+from lgi.repository.keeper import Keeper
 from lgi.server.news import News
 from lgi.server.waiting import Waiting
 from lgi.wire.answers import Servers
@@ -32,9 +33,17 @@ class Project:
     limits: LimitsSection
     url: str
     now: Callable[[], int]
+    user_files: int = 0
+    """What the files of one user's jobs may take, in bytes; 0 for no limit."""
+    keeper: Keeper = attrs.field()
+    """Changes the repositories; by default one that keeps no account of users."""
     waiting: Waiting = attrs.field(init=False)
     _servers: Servers | None = attrs.field(default=None, init=False)
     _servers_until: int = attrs.field(default=0, init=False)
+
+    @keeper.default
+    def _without_account(self) -> Keeper:
+        return Keeper(self.repositories)
 
     @waiting.default
     def _nobody_yet(self) -> Waiting:

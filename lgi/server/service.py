@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, wrapServerTLS
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
@@ -25,13 +25,18 @@ from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.peer import Peers
 from lgi.httpd.router import Router
 from lgi.httpd.site import BodyLimits, Request, Site
+from lgi.httpd.transport import tls_factory
 from lgi.model import Changes
+from lgi.repository.address import below
 from lgi.repository.files import Repositories
 from lgi.repository.http import RepositoryResource
+from lgi.repository.keeper import Keeper
+from lgi.repository.receive import Receiver
 from lgi.server.news import News
 from lgi.server.project import Project, Projects
 from lgi.server.resource_routes import ResourceRoutes
 from lgi.server.server_routes import ServerRoutes
+from lgi.server.usage import Accounts
 from lgi.server.user_routes import UserRoutes
 from lgi.service import cannot_start
 from lgi.setup import check_databases, open_databases, repositories_of
@@ -57,11 +62,9 @@ class _Root(Resource):
         segments = [path, *(request.postpath or [])]
         named = [segment for segment in segments if segment]
         request.prepath = []
-        if named[: len(self._prefix) + 1] == [*self._prefix, b"repository"]:
-            for _ in range(len(self._prefix) + 1):
-                while not segments.pop(0):
-                    pass
-            request.postpath = segments
+        files = below([*self._prefix, b"repository"], segments)
+        if files is not None:
+            request.postpath = files
             return self._repository
         if named == [*self._prefix, b"ca.crt"]:
             request.postpath = []
@@ -83,12 +86,15 @@ def make_site(
     """The whole HTTP side; `peers` has `identify(transport)`, which tests replace, as they do `neighbours`."""
     envelope = Envelope(lgi_version=__version__, ca_certificate_url=config.server.ca_certificate_url)
     url = config.server.url.rstrip("/")
+    keeper = Keeper(repositories, Accounts(databases=databases.values(), limit=config.repository.max_user_size))
     projects = Projects(
         by_name={
             name: Project(
                 name=name,
                 database=database,
                 repositories=repositories,
+                keeper=keeper,
+                user_files=config.repository.max_user_size,
                 news=News(reactor),
                 limits=config.limits,
                 url=url,
@@ -124,11 +130,15 @@ def make_site(
     ):
         for path, handler in routes.handlers().items():
             router.add(f"{prefix}/{path}", handler)
+    named = [part.encode() for part in prefix.strip("/").split("/")]
+    receiver = Receiver(
+        repositories, keeper, max_file_size=config.repository.max_file_size, prefix=[*named, b"repository"]
+    )
     root = _Root(
         router.app.resource(),
-        RepositoryResource(repositories, peers.identify),
+        RepositoryResource(repositories, keeper, receiver, peers.identify),
         File(str(config.server.ca_certificate), defaultType="application/x-pem-file"),
-        [part.encode() for part in prefix.strip("/").split("/")],
+        named,
     )
 
     async def drain() -> None:
@@ -142,6 +152,7 @@ def make_site(
     return Site(
         root,
         identify=peers.identify,
+        admit=receiver.admit,
         drain=drain,
         spool=repositories.spool,
         limits=limits,
@@ -199,7 +210,7 @@ class ServerService(Service):
         )
         endpoint_type = TCP6ServerEndpoint if ":" in section.interface else TCP4ServerEndpoint
         endpoint = endpoint_type(self._reactor, section.port, interface=section.interface)
-        listening = wrapServerTLS(options, endpoint).listen(self._site)
+        listening = endpoint.listen(tls_factory(options, self._site))
         listening.addCallbacks(self._listens, self._cannot_listen)
 
     def _listens(self, port: IListeningPort) -> None:

@@ -6,20 +6,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 import attrs
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 from twisted.internet.threads import deferToThread
 
 from lgi.access import Grants, Permit, denied_groups, leaves_room, permits
 from lgi.db.database import CommitUnknown
 from lgi.db.events import SCHEDULE_CYCLE, schedule
 from lgi.db.grants import fetch_grants, hold_grant
-from lgi.db.jobs import count_owned, insert_job
+from lgi.db.jobs import count_owned, fetch_submitted, insert_job, key_of
 from lgi.db.locks import lock_job
+from lgi.db.usage import AccountFull, charge
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.body import Upload
 from lgi.httpd.peer import Caller
 from lgi.lists import ANY
 from lgi.model import Grant, Job, RepositoryFile, Resource
 from lgi.repository.names import NameRefused, new_repository_name
+from lgi.repository.usage import UsageExceeded
 from lgi.server.members import User
 from lgi.server.project import Project
 from lgi.server.sessions import resource_in_session
@@ -30,6 +33,7 @@ from lgi.wire.specifics import posted_specifics, with_repository
 
 ADMIN = "admin"
 """The group that may read and modify every job."""
+_LIMITS = (ErrorNumber.SUBMIT_REFUSED, ErrorNumber.FILE_TOO_BIG)
 
 
 @attrs.frozen(kw_only=True)
@@ -43,6 +47,11 @@ class Submission:
     output: bytes = b""
     read_access: tuple[str, ...] = ()
     write_access: tuple[str, ...] = ()
+    submission_key: str = ""
+
+
+class _SubmittedMeanwhile(LGIError):
+    """Somebody has submitted a job with the same key, since it was looked for."""
 
 
 def checked(posted: Submission) -> Submission:
@@ -112,6 +121,21 @@ def _new_job(project: Project, posted: Submission, repository: str, now: int, **
     return Job(**(values | fields))  # type: ignore[arg-type]
 
 
+def _size(uploads: Sequence[Upload]) -> int:
+    """What the files of a submission count with, in bytes."""
+    return sum(upload.file.size for upload in uploads)
+
+
+def _charge(connection: Connection, project: Project, job: Job) -> None:
+    """Let the files of a new job count for its first owner; raises UsageExceeded."""
+    if not job.repository_size:
+        return
+    try:
+        charge(connection, job.account, job.repository_size, project.user_files)
+    except AccountFull:
+        raise UsageExceeded(f"the files of {job.account}", project.user_files) from None
+
+
 async def _with_repository(
     project: Project,
     write_access: Sequence[str],
@@ -126,7 +150,7 @@ async def _with_repository(
     repositories = project.repositories
     name = new_repository_name()
     try:
-        await deferToThread(repositories.create, name, write_access, uploads)
+        await project.keeper.create(name, write_access, uploads)
         files = await deferToThread(repositories.list, name)
     except NameRefused as problem:
         raise LGIError(ErrorNumber.UPLOAD_FAILED, str(problem)) from None
@@ -138,13 +162,26 @@ async def _with_repository(
         # The job may be there, and must find its files.
         raise
     except LGIError:
-        await deferToThread(repositories.remove, name)
+        await project.keeper.remove(name)
         raise
     return result, files
 
 
-def _check_user(connection: Connection, user: User, posted: Submission) -> tuple[tuple[str, ...], Grants]:
-    """The targets, and the grants of which one lets the user submit; only its limit is left to be counted."""
+def _submitted(connection: Connection, user: User, posted: Submission) -> Job | None:
+    """The job that the user has submitted with this key, whatever else he posted then; None where there is none."""
+    if not posted.submission_key:
+        return None
+    return fetch_submitted(connection, key_of(user.name, posted.submission_key))
+
+
+def _check_user(connection: Connection, user: User, posted: Submission) -> Job | tuple[tuple[str, ...], Grants]:
+    """The targets, and the grants of which one lets the user submit; only its limit is left to be counted.
+
+    The job itself where it has been submitted before.
+    """
+    first = _submitted(connection, user, posted)
+    if first is not None:
+        return first
     grants = fetch_grants(connection, [user.name], user.groups, posted.application)
     targets = _known_targets(posted, grants.offered_by)
     if not permits(user.name, user.groups, posted.application, grants):
@@ -160,6 +197,7 @@ def _submit_of_user(
     targets: tuple[str, ...],
     grants: Grants,
     repository: str,
+    size: int,
     now: int,
 ) -> Job:
     held = _hold(connection, permits(user.name, user.groups, posted.application, grants))
@@ -176,8 +214,17 @@ def _submit_of_user(
         owners=owners,
         read_access=tuple(dict.fromkeys((ADMIN, user.name, *posted.read_access))),
         write_access=_user_write_access(user, posted),
+        repository_size=size,
     )
-    job_id = insert_job(connection, job, actor=user.name)
+    key = key_of(user.name, posted.submission_key) if posted.submission_key else None
+    try:
+        job_id = insert_job(connection, job, actor=user.name, submission_key=key)
+    except IntegrityError:
+        if key is None:
+            raise
+        text = "the same job is being submitted and deleted"
+        raise _SubmittedMeanwhile(ErrorNumber.OVERLOADED, text, timeout=project.limits.back_off) from None
+    _charge(connection, project, job)
     schedule(connection, SCHEDULE_CYCLE, now)
     return attrs.evolve(job, job_id=job_id)
 
@@ -189,17 +236,35 @@ def _user_write_access(user: User, posted: Submission) -> tuple[str, ...]:
 async def submit_of_user(
     project: Project, user: User, posted: Submission, uploads: Sequence[Upload]
 ) -> tuple[Job, tuple[RepositoryFile, ...]]:
-    """Store a user's job and its files; the job is queued when this returns, and survives any crash."""
+    """Store a user's job and its files; the job is queued when this returns, and survives any crash.
+
+    With the key of a job that he has submitted before, and that is there still, nothing is stored, and that job is
+    returned as it is now: its first submission counts, of which the answer was lost.
+    """
     posted = checked(posted)
     now = project.now()
-    targets, grants = await project.database.read("check submission", _check_user, user, posted)
+    found = await project.database.read("check submission", _check_user, user, posted)
+    if isinstance(found, Job):
+        return found, await deferToThread(project.repositories.list, found.repository)
+    targets, grants = found
+    size = _size(uploads)
 
     async def insert(repository: str) -> Job:
         return await project.database.run(
-            "submit", _submit_of_user, project, user, posted, targets, grants, repository, now
+            "submit", _submit_of_user, project, user, posted, targets, grants, repository, size, now
         )
 
-    job, files = await _with_repository(project, _user_write_access(user, posted), uploads, insert)
+    try:
+        job, files = await _with_repository(project, _user_write_access(user, posted), uploads, insert)
+    except LGIError as problem:
+        # Of two who come with one key at the same time, one may also find that the other has used up the limit.
+        meanwhile = isinstance(problem, _SubmittedMeanwhile) or problem.number in _LIMITS
+        if not posted.submission_key or not meanwhile:
+            raise
+        first = await project.database.read("look for submission", _submitted, user, posted)
+        if first is None:
+            raise
+        return first, await deferToThread(project.repositories.list, first.repository)
     assert isinstance(job, Job)
     return job, files
 
@@ -228,6 +293,7 @@ def _submit_of_resource(
     targets: tuple[str, ...],
     grants: Grants,
     repository: str,
+    size: int,
     now: int,
 ) -> tuple[Resource, Job]:
     resource = resource_in_session(connection, caller, session_id, now)
@@ -247,10 +313,12 @@ def _submit_of_resource(
         read_access=tuple(dict.fromkeys((ADMIN, *allowed, *posted.read_access))),
         write_access=tuple(dict.fromkeys((ADMIN, *allowed, *posted.write_access))),
         daemon_pulse=now,
+        repository_size=size,
     )
     # On offer for a moment, inside this transaction: the lock takes it off again.
     job = attrs.evolve(job, job_id=insert_job(connection, job, actor=resource.resource_name))
     lock_job(connection, job.job_id, resource_id=resource.resource_id, session_id=session_id, now=now)
+    _charge(connection, project, job)
     schedule(connection, SCHEDULE_CYCLE, now)
     return resource, job
 
@@ -273,6 +341,8 @@ async def submit_of_resource(
         "check submission", _check_resource, caller, session_id, owners, posted, now
     )
 
+    size = _size(uploads)
+
     async def insert(repository: str) -> tuple[Resource, Job]:
         return await project.database.run(
             "submit",
@@ -286,6 +356,7 @@ async def submit_of_resource(
             targets,
             grants,
             repository,
+            size,
             now,
         )
 

@@ -13,7 +13,7 @@ from lgi.config import LimitsSection
 from lgi.db.resources import list_resources
 from lgi.httpd.router import Call, Handler
 from lgi.lists import ANY
-from lgi.server import jobs, submit
+from lgi.server import jobs, submit, watching
 from lgi.server.members import posted_user
 from lgi.server.project import Projects
 from lgi.server.resource_routes import posted_submission
@@ -42,12 +42,23 @@ class UserRoutes:
         """Submit a job."""
         project = self.projects.of(call)
         user = posted_user(call)
+        key = call.fields.optional_key("submission_key")
         servers = await project.servers()
-        job, files = await submit.submit_of_user(project, user, posted_submission(call.fields), call.uploads)
-        return user_answers.submitted(project.name, servers, user.name, user.groups, job, files)
+        posted = attrs.evolve(posted_submission(call.fields), submission_key=key)
+        job, files = await submit.submit_of_user(project, user, posted, call.uploads)
+        return user_answers.submitted(
+            project.name,
+            servers,
+            user.name,
+            user.groups,
+            job,
+            files,
+            submission_key=key,
+            job_wait=self.limits.job_wait,
+        )
 
     async def job_state(self, call: Call) -> str:
-        """List or count jobs, or look at one."""
+        """List or count jobs, look at one, or wait for changes of some."""
         project = self.projects.of(call)
         user = posted_user(call)
         job_id = call.fields.optional_integer("job_id")
@@ -58,11 +69,26 @@ class UserRoutes:
             start=call.fields.optional_integer("start") or 0,
             limit=min(self.limits.list_default if limit is None else limit, self.limits.list_maximum),
         )
+        known = call.fields.optional_job_states("jobs")
+        wait = min(call.fields.optional_integer("wait") or 0, self.limits.job_wait)
         servers = await project.servers()
+        if known:
+            found = await watching.changes(project, user, known, wait, call.when_gone, call.idle)
+            return user_answers.job_changes(
+                project.name,
+                servers,
+                user.name,
+                user.groups,
+                jobs=found.jobs,
+                gone=found.gone,
+                job_wait=self.limits.job_wait,
+            )
         if job_id is not None:
             job, files = await jobs.look(project, user, job_id)
-            return user_answers.job_detail(project.name, servers, user.name, user.groups, job, files)
-        number, found = await jobs.list_jobs(project, user, query)
+            return user_answers.job_detail(
+                project.name, servers, user.name, user.groups, job, files, job_wait=self.limits.job_wait
+            )
+        number, listed = await jobs.list_jobs(project, user, query)
         return user_answers.job_list(
             project.name,
             servers,
@@ -73,7 +99,8 @@ class UserRoutes:
             start=query.start,
             limit=query.limit,
             number_of_jobs=number,
-            jobs=found,
+            jobs=listed,
+            job_wait=self.limits.job_wait,
         )
 
     async def delete(self, call: Call) -> str:
@@ -81,7 +108,9 @@ class UserRoutes:
         project = self.projects.of(call)
         user = posted_user(call)
         servers = await project.servers()
-        job = await jobs.delete(project, user, call.fields.integer("job_id"))
+        job = await jobs.delete(
+            project, user, call.fields.integer("job_id"), cancel=bool(call.fields.optional_integer("cancel"))
+        )
         return user_answers.job_deleted(project.name, servers, user.name, user.groups, job)
 
     async def server_list(self, call: Call) -> str:
@@ -89,7 +118,7 @@ class UserRoutes:
         project = self.projects.of(call)
         user = posted_user(call)
         servers = await project.servers()
-        return user_answers.server_list(project.name, servers, user.name, user.groups)
+        return user_answers.server_list(project.name, servers, user.name, user.groups, job_wait=self.limits.job_wait)
 
     async def resource_list(self, call: Call) -> str:
         """The project's resources."""

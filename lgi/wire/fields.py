@@ -6,13 +6,15 @@ decoded data up to 65,354 bytes. A field that is too big or of the wrong form ra
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NoReturn
 
 import attrs
 
-from lgi.errors import ErrorNumber, LGIError
+from lgi.errors import MESSAGES, ErrorNumber, LGIError
 from lgi.lists import decode_list
+from lgi.states import JobState
 from lgi.wire.binhex import decode_binhex
 
 SHORT = 254
@@ -20,6 +22,10 @@ DIGITS = 9
 LONG = 65_354
 # Names in one list; each becomes a row or a parameter of a statement.
 LIST = 1_000
+KEY = 64
+UNKNOWN = "?"
+"""Stands for the state of a job of which its client knows none."""
+_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 # As received: hexadecimal takes two bytes for one, and a little white space may stand around it.
 RECEIVED_MAXIMUM = 2 * LONG + 1024
 
@@ -48,6 +54,9 @@ TOO_BIG: dict[str, ErrorNumber] = {
     "owners": _E.OWNERS_TOO_BIG,
     "applications": _E.APPLICATION_TOO_BIG,
     "wait": _E.LIMIT_TOO_BIG,
+    "cancel": _E.STATE_TOO_BIG,
+    "jobs": _E.JOB_ID_MISSING,
+    "submission_key": _E.UPLOAD_FAILED,
     "number_of_uploaded_files": _E.UPLOAD_FAILED,
     "repository": _E.UPLOAD_FAILED,
 }
@@ -67,6 +76,12 @@ MISSING: dict[str, ErrorNumber] = {
 }
 
 
+def _wrong(name: str, text: str) -> LGIError:
+    """What to raise for a field that is wrong, by name where the table's text does not have it."""
+    number = TOO_BIG[name]
+    return LGIError(number, text if name in MESSAGES[number] else f"{name}: {text}")
+
+
 @attrs.frozen(kw_only=True)
 class PostedFields:
     """The fields of one request, as bytes; a value of None is one too big to have been kept."""
@@ -78,13 +93,13 @@ class PostedFields:
             return None
         value = self.values[name]
         if value is None or len(value) > maximum:
-            raise LGIError(TOO_BIG[name], f"at most {maximum} bytes")
+            raise _wrong(name, f"at most {maximum} bytes")
         try:
             text = value.decode("utf-8")
         except UnicodeDecodeError:
-            raise LGIError(TOO_BIG[name], "it is not UTF-8 text") from None
+            raise _wrong(name, "it is not UTF-8 text") from None
         if any(character < " " and character not in "\t\r\n" for character in text):
-            raise LGIError(TOO_BIG[name], "it contains control characters")
+            raise _wrong(name, "it contains control characters")
         return text.strip()
 
     def short(self, name: str) -> str:
@@ -95,7 +110,7 @@ class PostedFields:
         """Short text, empty when it was not posted."""
         text = self._text(name, SHORT) or ""
         if any(not character.isprintable() for character in text):
-            raise LGIError(TOO_BIG[name], "it contains control characters")
+            raise _wrong(name, "it contains control characters")
         return text
 
     def integer(self, name: str) -> int:
@@ -106,7 +121,7 @@ class PostedFields:
     def optional_integer(self, name: str) -> int | None:
         """A whole number, None when it was not posted or is none."""
         if name in self.values and (self.values[name] is None or len((self.values[name] or b"").strip()) > DIGITS):
-            raise LGIError(TOO_BIG[name], f"at most {DIGITS} digits")
+            raise _wrong(name, f"at most {DIGITS} digits")
         text = self._text(name, SHORT)
         return int(text) if text and text.isascii() and text.isdigit() else None
 
@@ -126,10 +141,34 @@ class PostedFields:
         """A comma-separated list of at most 1,000 names, each of at most 254 bytes; empty when it was not posted."""
         names = decode_list(self.optional_long(name) or "")
         if len(names) > LIST:
-            raise LGIError(TOO_BIG[name], f"at most {LIST} names")
+            raise _wrong(name, f"at most {LIST} names")
         if any(len(item.encode()) > SHORT or not item.isprintable() for item in names):
-            raise LGIError(TOO_BIG[name], f"a name in it has more than {SHORT} bytes or control characters")
+            raise _wrong(name, f"a name in it has more than {SHORT} bytes or control characters")
         return names
+
+    def optional_key(self, name: str) -> str:
+        """A key that a client has made, of 1 to KEY letters, digits, `_` and `-`; empty when it was not posted."""
+        text = self.optional_short(name)
+        if text and (len(text) > KEY or not _KEY.fullmatch(text)):
+            raise _wrong(name, f"it has 1 to {KEY} letters of A-Z, a-z, 0-9, _ and -")
+        return text
+
+    def optional_job_states(self, name: str) -> dict[int, JobState | None]:
+        """A comma-separated list of at most LIST jobs as ID:STATE or ID:UNKNOWN; empty when it was not posted."""
+        items = decode_list(self.optional_long(name) or "")
+        if len(items) > LIST:
+            raise _wrong(name, f"it has {len(items)} items, and at most {LIST} are taken")
+        known: dict[int, JobState | None] = {}
+        for item in items:
+            job_id, _colon, state = (part.strip() for part in item.partition(":"))
+            if not (job_id.isascii() and job_id.isdigit() and len(job_id) <= DIGITS):
+                raise _wrong(name, f"{item[:80]!r} is not ID:STATE or ID:{UNKNOWN}")
+            if state != UNKNOWN and state not in set(JobState):
+                raise _wrong(name, f"{item[:80]!r} has no state of a job, and is not ID:{UNKNOWN}")
+            if int(job_id) in known:
+                raise _wrong(name, f"job {int(job_id)} is in it twice")
+            known[int(job_id)] = None if state == UNKNOWN else JobState(state)
+        return known
 
     def binhex(self, name: str) -> bytes | None:
         """Data posted in hexadecimal, None when it was not posted."""
@@ -139,9 +178,9 @@ class PostedFields:
         try:
             data = decode_binhex(text)
         except ValueError:
-            raise LGIError(TOO_BIG[name], "it is not hexadecimal") from None
+            raise _wrong(name, "it is not hexadecimal") from None
         if len(data) > LONG:
-            raise LGIError(TOO_BIG[name], f"at most {LONG} bytes")
+            raise _wrong(name, f"at most {LONG} bytes")
         return data
 
     def _missing(self, name: str) -> NoReturn:

@@ -51,12 +51,28 @@ def _listed_job(job: Job) -> str:
     )
 
 
+def _job_wait(seconds: int) -> str:
+    """For how long a user may wait for changes of jobs in one call, at the end of answers from which he may do so."""
+    return " " + element("job_wait", seconds)
+
+
 def submitted(
-    project: str, servers: Servers, user: str, groups: Sequence[str], job: Job, files: Sequence[RepositoryFile]
+    project: str,
+    servers: Servers,
+    user: str,
+    groups: Sequence[str],
+    job: Job,
+    files: Sequence[RepositoryFile],
+    *,
+    submission_key: str = "",
+    job_wait: int,
 ) -> str:
-    """A user's submission."""
-    parts = (*_user_head(project, servers, user, groups), raw_element("job", job_content(job, files)))
-    return " " + " ".join(parts)
+    """A user's submission, with the key that he gave it."""
+    content = job_content(job, files)
+    if submission_key:
+        content += " " + element("submission_key", submission_key)
+    parts = (*_user_head(project, servers, user, groups), raw_element("job", content))
+    return " " + " ".join(parts) + _job_wait(job_wait)
 
 
 def job_list(
@@ -71,6 +87,7 @@ def job_list(
     limit: int,
     number_of_jobs: int,
     jobs: Sequence[Job],
+    job_wait: int,
 ) -> str:
     """A user's list or count."""
     parts = (
@@ -81,11 +98,39 @@ def job_list(
         element("limit", limit),
         element("number_of_jobs", number_of_jobs),
     )
-    return f" {' '.join(parts)}  {' '.join(numbered('job', map(_listed_job, jobs)))}".removesuffix(" ")
+    listed = f" {' '.join(parts)}  {' '.join(numbered('job', map(_listed_job, jobs)))}".removesuffix(" ")
+    return listed + _job_wait(job_wait)
+
+
+def job_changes(
+    project: str,
+    servers: Servers,
+    user: str,
+    groups: Sequence[str],
+    *,
+    jobs: Sequence[Job],
+    gone: Sequence[int],
+    job_wait: int,
+) -> str:
+    """Jobs that are in another state than a user knew, as in the list, and those that there are not for him."""
+    parts = (
+        *_user_head(project, servers, user, groups),
+        element("number_of_jobs", len(jobs)),
+        *numbered("job", map(_listed_job, jobs)),
+        element("gone", encode_list(map(str, gone))),
+    )
+    return " " + " ".join(parts) + _job_wait(job_wait)
 
 
 def job_detail(
-    project: str, servers: Servers, user: str, groups: Sequence[str], job: Job, files: Sequence[RepositoryFile]
+    project: str,
+    servers: Servers,
+    user: str,
+    groups: Sequence[str],
+    job: Job,
+    files: Sequence[RepositoryFile],
+    *,
+    job_wait: int,
 ) -> str:
     """A user's look at one job."""
     parts = (
@@ -93,7 +138,7 @@ def job_detail(
         element("number_of_jobs", 1),
         *numbered("job", [job_content(job, files)]),
     )
-    return " " + " ".join(parts)
+    return " " + " ".join(parts) + _job_wait(job_wait)
 
 
 def job_deleted(project: str, servers: Servers, user: str, groups: Sequence[str], job: Job) -> str:
@@ -117,9 +162,9 @@ def job_deleted(project: str, servers: Servers, user: str, groups: Sequence[str]
     return " " + " ".join(parts)
 
 
-def server_list(project: str, servers: Servers, user: str, groups: Sequence[str]) -> str:
+def server_list(project: str, servers: Servers, user: str, groups: Sequence[str], *, job_wait: int) -> str:
     """A user's list of project servers."""
-    return " ".join((*_short_head(project, servers, user, groups), *slave_elements(servers)))
+    return " ".join((*_short_head(project, servers, user, groups), *slave_elements(servers))) + _job_wait(job_wait)
 
 
 def resource_list(

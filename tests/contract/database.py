@@ -5,12 +5,21 @@ from __future__ import annotations
 from tests.contract.claims import ClaimsContract
 from tests.contract.grants import GrantsContract
 from tests.contract.jobs import JobsContract
+from tests.contract.keys import KeysContract
 from tests.contract.locks import LocksContract
 from tests.contract.transactions import TransactionsContract
+from tests.contract.usage import UsageContract
 from tests.contract.values import ValuesContract
 
 
 class DatabaseContract(
-    JobsContract, LocksContract, ClaimsContract, GrantsContract, ValuesContract, TransactionsContract
+    JobsContract,
+    KeysContract,
+    LocksContract,
+    ClaimsContract,
+    GrantsContract,
+    UsageContract,
+    ValuesContract,
+    TransactionsContract,
 ):
     """All of the contract; a subclass says with `make_database` on which database it is tested."""

@@ -10,16 +10,19 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, event, func, select
+import attrs
+from sqlalchemy import ColumnElement, Engine, event, func, select
 from twisted.internet.defer import Deferred
 
 from lgi.db.grants import allow_user
 from lgi.db.jobs import update_job
 from lgi.db.schema import job_queue
+from lgi.db.usage import used_by
 from lgi.errors import ErrorNumber, LGIError
 from lgi.model import Grant
-from lgi.server import jobs, sessions, submit, work
+from lgi.server import jobs, sessions, submit, watching, work
 from lgi.server.members import User
+from lgi.server.usage import Accounts
 from lgi.states import JobState
 from tests.contract.case import APPLICATION, RESOURCE
 from tests.contract.load import MARKS, LoadCase, caller, fill
@@ -30,6 +33,22 @@ POSTED = submit.Submission(application=APPLICATION, target_resources=("any",))
 LATER = 60  # seconds after which every time stamp is due
 
 Statement = tuple[str, Any]
+
+
+@contextmanager
+def listening(engine: Engine) -> Iterator[list[Statement]]:
+    """Collect the statements of a database."""
+    found: list[Statement] = []
+
+    def listen(*happened: Any) -> None:
+        if not happened[2].startswith("BEGIN"):
+            found.append((happened[2], happened[3]))
+
+    event.listen(engine, "before_cursor_execute", listen)
+    try:
+        yield found
+    finally:
+        event.remove(engine, "before_cursor_execute", listen)
 
 
 class CallsCase(LoadCase):
@@ -49,26 +68,10 @@ class CallsCase(LoadCase):
         counting = select(func.count()).where(job_queue.c.application == APPLICATION, *conditions)
         return self.run_in(lambda connection: int(connection.scalar(counting) or 0))
 
-    @contextmanager
-    def listening(self) -> Iterator[list[Statement]]:
-        """Collect the statements of the project's database."""
-        found: list[Statement] = []
-
-        def listen(*happened: Any) -> None:
-            if not happened[2].startswith("BEGIN"):
-                found.append((happened[2], happened[3]))
-
-        engine = self.server.database.engine
-        event.listen(engine, "before_cursor_execute", listen)
-        try:
-            yield found
-        finally:
-            event.remove(engine, "before_cursor_execute", listen)
-
     async def statements(self, at_most: int, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Make a call when all time stamps are due, and check how many statements it makes; returns its result."""
         self.time += LATER
-        with self.listening() as found:
+        with listening(self.server.database.engine) as found:
             result = await Deferred.fromCoroutine(call())
         self.assertTrue(found)
         self.assertLessEqual(len(found), at_most, "\n".join(statement for statement, _values in found))
@@ -135,6 +138,28 @@ class CallsCase(LoadCase):
         job, _files = await self.statements(6, lambda: submit.submit_of_user(self.server, MARK, POSTED, []))
         self.assertEqual(self.fetch(job.job_id).owners, ("mark", "theor"))
 
+    async def check_submission_of_a_user_with_a_key(self) -> None:
+        posted = attrs.evolve(POSTED, submission_key="k")
+        job, _files = await self.statements(7, lambda: submit.submit_of_user(self.server, MARK, posted, []))
+        again, _files = await self.statements(1, lambda: submit.submit_of_user(self.server, MARK, posted, []))
+        self.assertEqual(again, self.fetch(job.job_id))
+
+    async def check_changes_of_jobs(self) -> None:
+        known = dict.fromkeys(range(MARKS, self.number, MARKS)[:1000], JobState.QUEUED)
+        for wanted, expected in ((known, 0), (known | {MARKS: JobState.RUNNING, 2 * MARKS: None}, 2)):
+            found = await self.statements(1, partial(watching.changes, self.server, MARK, wanted, 0, _stays))
+            self.assertEqual((len(found.jobs), found.gone), (expected, ()))
+
+    async def check_files_that_are_counted(self) -> None:
+        job, _files = await submit.submit_of_user(self.server, MARK, POSTED, [])
+        accounts = Accounts(databases=[self.server.database], limit=100)
+        # The first one opens the account.
+        for at_most, size in ((5, 60), (3, 40), (3, -50)):
+            await self.statements(at_most, partial(accounts.reserve, job.repository, "mark", size))
+        self.assertEqual(self.fetch(job.job_id).repository_size, 50)
+        await self.statements(7, partial(jobs.delete, self.server, MARK, job.job_id))
+        self.assertEqual(self.run_in(used_by, "mark"), 0)
+
     async def check_submission_of_a_user_with_a_limit(self) -> None:
         # Room for one more: of all, and of those that are queued or running.
         for sign in (1, -1):
@@ -148,6 +173,10 @@ class CallsCase(LoadCase):
     def calls(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """The checks of all calls."""
         return [getattr(self, name) for name in dir(self) if name.startswith("check_")]
+
+
+def _stays(_action: Callable[[], None]) -> None:
+    """Nobody hangs up."""
 
 
 class StatementsContract(CallsCase):
@@ -172,6 +201,18 @@ class StatementsContract(CallsCase):
     async def test_submission_of_a_user(self) -> None:
         self.load()
         await self.check_submission_of_a_user()
+
+    async def test_submission_of_a_user_with_a_key(self) -> None:
+        self.load()
+        await self.check_submission_of_a_user_with_a_key()
+
+    async def test_changes_of_jobs(self) -> None:
+        self.load()
+        await self.check_changes_of_jobs()
+
+    async def test_files_that_are_counted(self) -> None:
+        self.load()
+        await self.check_files_that_are_counted()
 
     async def test_submission_of_a_user_with_a_limit(self) -> None:
         self.load()

@@ -47,7 +47,7 @@ class CallsCase(ServersCase):
     """A server with a job that is locked, one that is not, and two sessions, of which one holds the lock."""
 
     timeout = 300
-    changes = "[limits]\nlock_wait = 0\nwork_wait = 1\n"
+    changes = "[limits]\nlock_wait = 0\nwork_wait = 1\njob_wait = 1\n"
 
     def setUp(self) -> Deferred[object]:  # type: ignore[override]
         super().setUp()
@@ -89,9 +89,9 @@ class CallsCase(ServersCase):
             "request_resource_data": {"resource_name": "resource2@localhost"},
         }
         interfaces: dict[str, Fields] = {
-            "submit_job": submission,
-            "job_state": {"job_id": free, "state": "any", "application": "any", "start": 0, "limit": 2},
-            "delete_job": {"job_id": free},
+            "submit_job": submission | {"submission_key": "key_1"},
+            "job_state": {"job_id": free, "state": "any", "application": "any", "start": 0, "limit": 2, "wait": 0},
+            "delete_job": {"job_id": free, "cancel": 0},
             "project_server_list": {},
             "project_resource_list": {},
         }
@@ -114,6 +114,8 @@ class CallsCase(ServersCase):
         self.calls = {call.path: call for call in calls}
         waiting: Fields = project | {"session_id": idle, "wait": 1, "applications": "hello_world"}
         self.waiting = Call(path="resources/resource_request_work.php", who=RESOURCE, fields=waiting)
+        watched: Fields = user | {"jobs": f"{free}:?, {locked}:queued, 999999:running", "wait": 1}
+        self.watching = Call(path="interfaces/interface_job_state.php", who=MARK, fields=watched)
         self.free, self.locked = free, locked
         self._prepared = self.snapshot()
         self.changed = False

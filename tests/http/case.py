@@ -65,7 +65,7 @@ class ServerCase(TestCase):
     @property
     def root(self) -> Path:
         """The directory of all repositories."""
-        return self.server.repositories.root
+        return self.server.config.repository.directory
 
     def spooled(self) -> list[str]:
         """The files that are being received."""

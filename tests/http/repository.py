@@ -42,7 +42,9 @@ class RepositoryCase(ServerCase):
     def raw(self, method: str, path: bytes, *, who: str = MARK) -> Deferred[Answer]:
         """A request for exactly this path."""
         return self.server.send(
-            who, method.encode() + b" " + path + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"
+            who,
+            method.encode() + b" " + path + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
+            head_only=method == "HEAD",
         )
 
     async def status(self, code: int, answering: Deferred[Answer]) -> Answer:

@@ -184,7 +184,7 @@ class ChangeTests(RepositoryCase):
             protocol, _transport = self.server.connect(MARK)
             head = f"PUT /LGI/{self.path('one.txt')} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
             protocol.dataReceived(head.encode() + b"n" * sent)
-            self.assertEqual(len(self.spooled()), int(sent > 0))
+            await self.server.until(lambda sent=sent: len(self.spooled()) == int(sent > 0))  # type: ignore[misc]
             self.server.hang_up(protocol)
             self.assertEqual(self.spooled(), [])
             self.assertEqual(await self.state(), self._frozen)
@@ -195,6 +195,7 @@ class ChangeTests(RepositoryCase):
         protocol, transport = self.server.connect(MARK)
         head = f"PUT /LGI/{self.path('one.txt')} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
         protocol.dataReceived(head.encode() + b"n" * 100_000)
+        await self.server.until(lambda: bool(self.spooled()))
         self.server.hang_up(protocol)
         await self.server.until(lambda: not self.spooled())
         self.assertEqual((await self.ask("GET", "one.txt")).body, b"n" * 100_000)
@@ -229,7 +230,7 @@ class ChangeTests(RepositoryCase):
         protocol, transport = self.server.connect(MARK)
         head = f"PUT /LGI/{self.path('new')} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n"
         protocol.dataReceived(head.encode())
-        self.assertEqual(transport.value(), b"HTTP/1.1 100 Continue\r\n\r\n")
+        await self.server.until(lambda: transport.value() == b"HTTP/1.1 100 Continue\r\n\r\n")
         protocol.dataReceived(b"x")
         self.assertEqual((await transport.answered).code, 200)
         await self.server.turn()
@@ -246,10 +247,13 @@ class ChangeTests(RepositoryCase):
         await self.status(200, self.ask("PUT", "one.txt", b"new"))
 
     async def test_something_in_the_way(self) -> None:
-        """What the server cannot do is told as its own fault."""
+        """A directory where a file is to be, and the reverse."""
         (self.directory / "folder").mkdir()
-        await self.status(500, self.ask("PUT", "folder", b"x"))
-        await self.status(500, self.ask("DELETE", "folder"))
+        await self.status(409, self.ask("PUT", "folder", b"x"))
+        await self.status(404, self.ask("DELETE", "folder"))
+        await self.status(409, self.server.request(MARK, "PUT", self.path("one.txt") + "/below", b"x"))
+        await self.status(404, self.server.request(MARK, "DELETE", self.path("one.txt") + "/below"))
+        self.assertEqual((self.directory / "one.txt").read_bytes(), b"first\n")
         self.assertEqual(self.spooled(), [])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lgi.errors import ErrorNumber
-from lgi.wire.fields import DIGITS, LIST, LONG, MISSING, RECEIVED_MAXIMUM, SHORT, TOO_BIG
+from lgi.wire.fields import DIGITS, KEY, LIST, LONG, MISSING, RECEIVED_MAXIMUM, SHORT, TOO_BIG
 from tests.http.calls import Call, CallsCase
 from tests.http.memory import multipart
 from tests.protocol import Declared, declared_fields
@@ -26,6 +26,8 @@ LARGEST: dict[str, tuple[str, ...]] = {
     "list": ("x" * SHORT, ",".join(f"n{number}" for number in range(LIST)), "," * LONG),
     "XML": ("<a> " + "x" * (LONG - 9) + " </a>",),
     "hex": ("61" * LONG, f" {'6A' * LONG} "),
+    "key": ("x" * KEY, "A-z_0", " k "),
+    "states": (",".join(f"{number}:queued" for number in range(1, LIST + 1)), "999999999:?", "," * LONG, "1 : ? ,"),
 }
 TOO_LARGE: dict[str, tuple[str, ...]] = {
     "text": ("x" * (SHORT + 1), "é" * (SHORT // 2) + "x"),
@@ -38,6 +40,13 @@ TOO_LARGE: dict[str, tuple[str, ...]] = {
     ),
     "XML": ("<a> " + "x" * (LONG - 8) + " </a>", "x" * (RECEIVED_MAXIMUM + 1)),
     "hex": ("61" * (LONG + 1), "6" * (RECEIVED_MAXIMUM + 1)),
+    "key": ("x" * (KEY + 1), "a b", "a:b", "é", "a/b", "a,b", "a\tb"),
+    "states": (
+        ",".join(f"{number}:queued" for number in range(LIST + 1)),
+        "," * (LONG + 1),
+        *("1", "1:", ":queued", "one:queued", "1:strange", "1:Queued", "1:queued:2", "-1:?", "1234567890:?", "٣:?"),
+        *("1:?, 1:queued", "1:?, 01:?", "1:?;2:?", "1:?, x"),
+    ),
 }
 NO_TEXT = (b"a\x00b", b"\x00", b"a\x1bb", b"\xff", b"caf\xe9", b"\xed\xa0\x80", b"\xc0\x80", b"1\xc3")
 NO_NUMBER = ("one", "-1", "+1", "1.5", "1e3", "0x1", "1 2", "٣", "²", "NULL", "1;--")
@@ -70,13 +79,18 @@ ENTITIES = (
 class FieldTests(CallsCase):
     """Of each field the error that the document's table names, or none, and never anything else."""
 
+    @property
+    def of_who_waits(self) -> dict[str, Call]:
+        """The calls for fields that say what somebody waits for."""
+        return {"applications": self.waiting, "jobs": self.watching}
+
     def each(self, *kinds: str) -> Iterator[tuple[Call, str, Declared]]:
         """All fields of these kinds of all calls."""
         for path, fields in FIELDS.items():
             for name, declared in fields.items():
                 if not kinds or declared.kind in kinds:
-                    # A list of applications is read of those alone who wait.
-                    yield self.waiting if name == "applications" else self.calls[path], name, declared
+                    # Some fields are read of those alone who wait.
+                    yield self.of_who_waits.get(name, self.calls[path]), name, declared
 
     def missing(self, call: Call, name: str, declared: Declared) -> int | None:
         """The error that is due where a field says nothing, None if that is well."""
@@ -92,9 +106,10 @@ class FieldTests(CallsCase):
         """As they are they succeed, with exactly the fields that the code reads."""
         self.assertEqual(set(self.calls), set(FIELDS))
         for path, call in self.calls.items():
-            self.assertEqual(set(call.fields), set(FIELDS[path]) - {"applications"}, path)
+            self.assertEqual(set(call.fields), set(FIELDS[path]) - set(self.of_who_waits), path)
             self.assertIsNone(await self.posting(call, call.fields), path)
-        self.assertIsNone(await self.posting(self.waiting, self.waiting.fields))
+        for call in self.of_who_waits.values():
+            self.assertIsNone(await self.posting(call, call.fields))
 
     async def test_missing(self) -> None:
         for call, name, declared in self.each():

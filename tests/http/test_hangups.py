@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from lgi.db.schema import job_queue, metadata
-from lgi.httpd.site import LINGER_SIZE
+from lgi.httpd.channel import LINGER_SIZE
 from tests.http.memory import Answer, Fields, multipart
 from tests.http.tls import JOB, STATE, SUBMIT, Client, TLSCase
 

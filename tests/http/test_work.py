@@ -352,6 +352,26 @@ class DeleteTests(WorkCase):
             list(pairwise(["", "queued", "running", "aborting", "aborted", "deleted"])),
         )
 
+    async def test_cancelling(self) -> None:
+        """What is cancelled is kept with its files, whatever it was."""
+        queued = await self.server.submit()
+        self.assertEqual((await self.server.user("delete_job", job_id=queued, cancel=1)).value("state"), "aborted")
+        self.assertEqual(job_ids(await self.work(await self.server.session())), [])
+        running, session_id = await self.server.running_job()
+        for _ in range(2):
+            answer = await self.server.user("delete_job", job_id=running, cancel=1)
+            self.assertEqual(answer.value("state"), "aborting")
+        ours: Fields = {"session_id": session_id, "job_id": running}
+        await self.server.resource("lock_job", **ours)
+        await self.server.resource("update_job", **ours, state="finished", output="61")
+        await self.server.resource("unlock_job", **ours)
+        await self.freeze()
+        for job_id, state in ((queued, "aborted"), (running, "finished")):
+            answer = await self.server.user("delete_job", job_id=job_id, cancel=1)
+            self.assertEqual(answer.value("state"), state)
+        self.assertEqual(await self.history(queued), list(pairwise(["", "queued", "aborted"])))
+        self.assertEqual(self.repositories_left(), 2)
+
     async def test_aborting_that_finishes(self) -> None:
         """A job that was done before the abort reached it has finished."""
         job_id, session_id = await self.server.running_job()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Set
+from pathlib import Path
 
 from sqlalchemy import Connection, select
 from twisted.trial.unittest import TestCase
@@ -56,7 +57,7 @@ def verify(test: TestCase, grid: Grid, ledger: Ledger) -> None:
 
 
 def _stored(repositories: Repositories, name: str) -> bytes | None:
-    path = repositories.file(name, FILE)
+    path = Path(repositories.path(name)) / FILE
     assert path.parent.is_dir(), f"there is no directory of {name}"
     return path.read_bytes() if path.exists() else None
 

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from lgi.db.database import database_url, make_engine
 from lgi.db.schema import event_queue, job_queue, metadata
 from lgi.db.upgrade import MIGRATIONS, SchemaError, check_schema, upgrade_schema
-from tests import mariadb
+from tests import mariadb, postgresql
 
 UPGRADE = "lgi admin upgrade-db --config FILE"
 
@@ -96,18 +96,24 @@ class _Contract(SynchronousTestCase):
             upgrade_schema(connection, "0001")
             for number in (1, 2, 7):
                 connection.exec_driver_sql(f"INSERT INTO job_queue VALUES ({number}, {job})")
+            self.number_from(connection, 8)
             connection.exec_driver_sql("INSERT INTO job_repositories VALUES (1, 'JOB_1'), (7, 'JOB_7')")
             connection.exec_driver_sql("DELETE FROM job_queue WHERE job_id = 7")
         with engine.begin() as connection:
             upgrade_schema(connection)
-            rows = connection.execute(select(job_queue.c.job_id, job_queue.c.repository, job_queue.c.job_specifics))
-            self.assertEqual([tuple(row) for row in rows], [(1, "JOB_1", "s"), (2, "/2", "s")])
+            kept = ("job_id", "repository", "job_specifics", "repository_size", "submission_key")
+            rows = connection.execute(select(*(job_queue.c[name] for name in kept)))
+            self.assertEqual([tuple(row) for row in rows], [(1, "JOB_1", "s", 0, None), (2, "/2", "s", 0, None)])
             check_schema(connection)
         with engine.begin() as connection:
             values: dict[str, object] = {column.name: "" for column in job_queue.c if column.name != "job_id"}
-            values |= dict.fromkeys(("lock_state", "state_time_stamp", "daemon_pulse", "priority"), 0)
+            numbers = ("lock_state", "state_time_stamp", "daemon_pulse", "priority", "repository_size")
+            values |= dict.fromkeys(numbers, 0)
             values |= {"input": b"", "output": b"", "repository": "JOB_8"}
             self.assertEqual(connection.execute(insert(job_queue), values).inserted_primary_key, (8,))
+
+    def number_from(self, _connection: Connection, _number: int) -> None:
+        """Let the next job have this number, where numbers that are given do not count."""
 
     def test_the_right_schema_is_accepted(self) -> None:
         engine = self.engine()
@@ -210,6 +216,34 @@ class MariaDBMigrationTests(_Contract):
             ).all()
         self.assertEqual({row[0] for row in rows}, set(metadata.tables))
         self.assertEqual({(row[1], row[2]) for row in rows}, {("InnoDB", "utf8mb4_bin")})
+
+
+class PostgreSQLMigrationTests(_Contract):
+    """The third database."""
+
+    def make_url(self) -> str:
+        # Gone with the server, at the end of the run.
+        return postgresql.server().create_database()
+
+    def number_from(self, connection: Connection, number: int) -> None:
+        connection.exec_driver_sql(f"ALTER SEQUENCE job_queue_job_id_seq RESTART WITH {number}")
+
+    def definitions(self, engine: Engine) -> dict[str, object]:
+        """Columns, constraints and indexes as the catalogue has them."""
+        columns = (
+            "SELECT column_name, data_type, character_maximum_length, is_nullable, is_identity,"
+            " column_default IS NULL FROM information_schema.columns WHERE table_name = %s"
+        )
+        constraints = "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = %s::regclass"
+        indexes = "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = %s"
+        with engine.connect() as connection:
+            return {
+                name: [
+                    sorted(tuple(row) for row in connection.exec_driver_sql(query, (name,)))
+                    for query in (columns, constraints, indexes)
+                ]
+                for name in metadata.tables
+            }
 
 
 class StepTests(SynchronousTestCase):

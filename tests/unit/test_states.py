@@ -37,6 +37,8 @@ finished delete interface deleted
 aborted delete interface deleted
 running delete interface aborting
 aborting delete interface aborting
+queued abort interface aborted
+running abort interface aborting
 running pulse_lost scheduler queued
 aborting pulse_lost scheduler aborted
 running return administrator queued

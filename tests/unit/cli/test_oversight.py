@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import attrs
 from sqlalchemy import delete, insert, select, update
 
+from lgi.admin import usage
 from lgi.admin.store import in_transaction, register_resource
 from lgi.cli import admin_jobs
 from lgi.config import load_config
@@ -32,7 +33,9 @@ from lgi.db.schema import (
 )
 from lgi.db.sessions import start_session
 from lgi.db.upgrade import upgrade_schema
+from lgi.db.usage import charge, recount, settle_account, used_by
 from lgi.model import Job
+from lgi.repository.files import Repositories
 from lgi.repository.names import new_repository_name
 from lgi.setup import repositories_of
 from lgi.states import JobState
@@ -215,10 +218,10 @@ class JobTests(OversightCase):
         dry = self.admin("jobs", "purge", "--older-than", "7", "--dry-run")
         self.assertEqual(dry, {"deleted": [], "would_delete": [*old, aborted]})
         self.assertEqual(self.tables(), before)
-        self.assertTrue(self.repositories.path(repository).is_dir())
+        self.assertTrue(self.repositories.is_there(repository))
         status, out, _ = self.run_lgi("admin", "jobs", "purge", "--older-than", "7", "--state", "finished")
         self.assertEqual((status, out), (0, "5 jobs deleted\n"))
-        self.assertFalse(self.repositories.path(repository).exists())
+        self.assertFalse(self.repositories.is_there(repository))
         self.assertEqual(self.admin("jobs", "purge", "--older-than", "0.5")["deleted"], [aborted])
         self.assertEqual([job["job_id"] for job in self.admin("jobs", "list")], kept)
         last = self.run_in(entries_of_job, old[0])[-1]
@@ -385,6 +388,42 @@ class CheckTests(OversightCase):
         self.repositories.remove(self.job(job).repository)
         self.assertEqual(self.problems("--repair"), [(job, "job_queue", False)])
 
+    def test_files_that_are_counted_wrongly(self) -> None:
+        """As after an upgrade, or where a server was killed: found, counted anew, and in order after that."""
+        self.patch(usage, "SETTLE_SECONDS", 0.0)
+        first, second, right = self.submit(), self.submit(owners=("piet",)), self.submit()
+        for job, size in ((first, 70), (second, 30), (right, 5)):
+            (Path(self.repositories.path(self.job(job).repository)) / "a").write_bytes(b"x" * size)
+        self.run_in(recount, self.job(right).repository, 5)
+        self.run_in(recount, self.job(second).repository, 31)
+        self.run_in(charge, "jan", 9)
+        # What one uploads at this moment counts before it is there.
+        self.patch(usage, "size_of", self.grows(usage.size_of, self.job(right).repository))
+        wrong = [(first, "job_queue"), (second, "job_queue"), (0, "user_usage")]
+        self.assertEqual(self.problems(), [(*problem, False) for problem in wrong])
+        _, _, err = self.run_lgi("admin", "check-db", "--repair")
+        repository = self.job(first).repository
+        self.assertIn(
+            f"job {first}: job_queue: the files of {repository} take 70 bytes, 0 are counted; repaired", err
+        )
+        self.assertIn("user_usage: the jobs of jan count with 0 bytes, his account has 9; repaired", err)
+        self.in_order()
+        self.assertEqual([self.run_in(used_by, user) for user in ("mark", "piet", "jan")], [75, 30, 0])
+        self.run_in(settle_account, "mark", -3)
+        self.assertEqual(self.problems("--repair", status=0), [(0, "user_usage", True)])
+        self.assertEqual(self.run_in(used_by, "mark"), 75)
+
+    def grows(self, size_of: Callable[..., int | None], repository: str) -> Callable[..., int | None]:
+        """How large repositories are, of which one has been smaller a moment ago."""
+        seen: list[str] = []
+
+        def now(repositories: Repositories, name: str) -> int | None:
+            size = size_of(repositories, name)
+            seen.append(name)
+            return size - 1 if size and name == repository and seen.count(name) % 2 else size
+
+        return now
+
     def test_repositories_without_a_job(self) -> None:
         """They are reported and removed when they are old; a submission under way has a young one."""
         other = f"sqlite:///{self.config.parent / 'other.sqlite'}"
@@ -403,7 +442,7 @@ class CheckTests(OversightCase):
             found, out, err = self.run_lgi("--json", "--project", "LGI", "admin", "check-db", *arguments)
             self.assertEqual(found, status, err)
             self.assertEqual(json.loads(out)["orphans"], [{"repository": old, "repaired": bool(arguments)}])
-        there = [name for name in (mine, theirs, young, old) if self.repositories.path(name).exists()]
+        there = [name for name in (mine, theirs, young, old) if self.repositories.is_there(name)]
         self.assertEqual(there, [mine, theirs, young])
         found, out, _err = self.run_lgi("--json", "--project", "LGI", "admin", "check-db")
         self.assertEqual((found, json.loads(out)["orphans"]), (0, []))

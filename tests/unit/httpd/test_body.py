@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tracemalloc
 from pathlib import Path
@@ -9,18 +10,20 @@ from urllib.parse import quote_from_bytes, quote_plus
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.body import (
     MAX_FIELDS_SIZE,
-    FileBody,
     FormBody,
     MultipartBody,
     RefusedBody,
     UrlencodedBody,
     boundary_of,
 )
+from lgi.httpd.filebody import FileBody
 from lgi.httpd.spool import Spool
 from lgi.wire.fields import RECEIVED_MAXIMUM
 from tests.http.memory import FullSpool
@@ -55,7 +58,7 @@ def parts(fields: list[tuple[str, bytes]], files: list[tuple[str, bytes]]) -> by
     return b"".join(written) + b"--" + BOUNDARY + b"--\r\n"
 
 
-class BodyCase(SynchronousTestCase):
+class BodyCase(TestCase):
     """A spool, and what is in it."""
 
     def setUp(self) -> None:
@@ -274,15 +277,27 @@ class UrlencodedTests(BodyCase):
         self.assertEqual(self.failure(body), ErrorNumber.REQUEST_TOO_BIG)
 
 
+class Line:
+    """A connection that remembers whether it is held."""
+
+    held = False
+
+    def hold(self) -> None:
+        self.held = True
+
+    def release(self) -> None:
+        self.held = False
+
+
 class FileTests(BodyCase):
     """The body of a PUT, and one that nobody wants."""
 
-    def test_file(self) -> None:
+    async def test_file(self) -> None:
         body = FileBody(self.spool, 10)
         body.write(b"12345")
         body.write(b"67890")
         target = self.directory.parent / f"{self.directory.name}-kept"
-        file = body.take_file()
+        file = await body.take_file()
         body.close()
         file.keep(target)
         self.assertEqual((target.read_bytes(), target.stat().st_mode & 0o777), (b"1234567890", 0o640))
@@ -290,22 +305,65 @@ class FileTests(BodyCase):
         self.assertTrue(target.exists())
         self.assertEqual(self.spooled(), [])
 
-    def test_nothing(self) -> None:
+    async def test_nothing(self) -> None:
         """A request without a body costs no file, unless it is taken as an empty one."""
         body = FileBody(self.spool, 10)
         self.assertEqual(self.spooled(), [])
-        file = body.take_file()
+        file = await body.take_file()
         self.assertEqual((file.size, len(self.spooled())), (0, 1))
         file.discard()
         self.assertEqual(self.spooled(), [])
 
-    def test_limit(self) -> None:
+    async def test_limit(self) -> None:
         body = FileBody(self.spool, 10)
         body.write(b"x" * 10)
         self.assertIsNone(body.failure)
         body.write(b"x")
         assert body.failure is not None
         self.assertEqual(body.failure.number, ErrorNumber.REQUEST_TOO_BIG)
+        self.assertEqual(self.spooled(), [])
+        with self.assertRaises(LGIError):
+            await body.take_file()
+        self.assertEqual(self.spooled(), [])
+
+    async def test_large(self) -> None:
+        """Much of it: written in threads, in order, with its digest; the connection is held meanwhile."""
+        line = Line()
+        body = FileBody(self.spool, 100 * MIB, line)
+        body.hashed = True
+        pieces = [bytes([number]) * 100_000 for number in range(200)]
+        for piece in pieces:
+            body.write(piece)
+        self.assertTrue(line.held)
+        file = await body.take_file()
+        self.assertFalse(line.held)
+        self.assertEqual(file.size, 20_000_000)
+        file.complete()
+        self.assertEqual(file.path.read_bytes(), b"".join(pieces))
+        self.assertEqual(body.digest, hashlib.sha256(b"".join(pieces)).digest())
+        file.discard()
+        self.assertEqual(self.spooled(), [])
+
+    async def test_large_and_dropped(self) -> None:
+        """The client is gone while a thread writes: the name goes at once, nothing of it is left open."""
+        body = FileBody(self.spool, 100 * MIB, Line())
+        for _ in range(50):
+            body.write(b"x" * MIB)
+        body.close()
+        self.assertEqual(self.spooled(), [])
+        while any(
+            str(self.directory) in os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
+        ):
+            await deferLater(reactor, 0.01)
+
+    async def test_large_and_full(self) -> None:
+        """A full disk is found in a thread, and said to whoever asks for the file."""
+        body = FileBody(FullSpool(self.directory), 100 * MIB, Line())
+        body.write(b"x" * 2 * MIB)
+        with self.assertRaises(LGIError) as caught:
+            await body.take_file()
+        self.assertEqual(caught.exception.number, ErrorNumber.UPLOAD_FAILED)
+        self.assertEqual((await body.refusal()).code, 507)
         self.assertEqual(self.spooled(), [])
 
     def test_refused(self) -> None:

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from lgi.httpd.body import Upload
+from lgi.httpd.spool import Spool
 from lgi.identity import Identity
 from lgi.repository.access import ACCESS_FILE, RESOURCE_LIST, encode_access, may_change
 from lgi.repository.files import Repositories
+from lgi.repository.local import LocalStore
 from lgi.repository.names import (
     MAX_FILE_NAME,
     NameRefused,
@@ -57,10 +59,11 @@ class NameTests(SynchronousTestCase):
         except NameRefused:
             return
         path = Path("/repository") / name
-        self.assertEqual((path.parent, path.name), (Path("/repository"), name))
+        self.assertEqual(path.relative_to("/repository").parts, tuple(name.split("/")))
         self.assertEqual(os.path.normpath(path), str(path))
-        self.assertLessEqual(len(os.fsencode(name)), MAX_FILE_NAME)
-        self.assertFalse(name.startswith(".") or "\0" in name)
+        for part in path.relative_to("/repository").parts:
+            self.assertLessEqual(len(os.fsencode(part)), MAX_FILE_NAME)
+            self.assertFalse(part.startswith(".") or "\0" in part)
 
     @given(st.text(st.characters(categories=("L", "N")), min_size=1, max_size=60))
     def test_letters(self, name: str) -> None:
@@ -75,9 +78,10 @@ class AccessTests(SynchronousTestCase):
         self.root = Path(self.mktemp()).absolute()
         self.repository = self.root / NAME[-3:] / NAME
         self.repository.mkdir(parents=True)
+        self.store = LocalStore(root=self.root, spool=Spool(self.root / ".spool"))
 
     def may(self, *names: str) -> bool:
-        return may_change(Identity(name=names[0], groups=names[1:]), self.repository, self.root)
+        return may_change(Identity(name=names[0], groups=names[1:]), NAME, self.store)
 
     def test_no_lists(self) -> None:
         self.assertFalse(self.may("mark", "any", "admin"))
@@ -112,7 +116,7 @@ class FileTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.root = Path(self.mktemp()).absolute()
-        self.repositories = Repositories(root=self.root, location="LGI@x", url="https://x/LGI/repository")
+        self.repositories = Repositories.local(root=self.root, location="LGI@x", url="https://x/LGI/repository")
         self.repositories.prepare()
         self.path = self.root / NAME[-3:] / NAME
 
@@ -174,14 +178,14 @@ class FileTests(SynchronousTestCase):
 
     def test_store_and_delete(self) -> None:
         received = self.upload("x", b"new").file
-        self.assertRaises(FileNotFoundError, self.repositories.store, NAME, "a", received)
+        self.assertRaises(FileNotFoundError, self.repositories.store.keep, NAME, "a", received)
         self.repositories.create(NAME, [], [self.upload("a", b"old")])
-        self.assertRaises(NameRefused, self.repositories.store, NAME, ACCESS_FILE, received)
-        self.assertEqual(self.repositories.store(NAME, "a", received), 3)
+        self.assertRaises(NameRefused, self.repositories.store.keep, NAME, ACCESS_FILE, received)
+        self.repositories.store.keep(NAME, "a", received)
         self.assertEqual((self.path / "a").read_bytes(), b"new")
-        self.repositories.delete(NAME, "a")
-        self.assertRaises(FileNotFoundError, self.repositories.delete, NAME, "a")
-        self.assertRaises(NameRefused, self.repositories.delete, NAME, ACCESS_FILE)
+        self.repositories.store.delete(NAME, "a")
+        self.assertRaises(FileNotFoundError, self.repositories.store.delete, NAME, "a")
+        self.assertRaises(NameRefused, self.repositories.store.delete, NAME, ACCESS_FILE)
         self.assertTrue((self.path / ACCESS_FILE).exists())
 
     def test_list(self) -> None:

@@ -6,7 +6,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from lgi.server.news import RECHECK, News
+from lgi.errors import LGIError
+from lgi.server.news import RECHECK, Ear, News
 
 
 class NewsTests(SynchronousTestCase):
@@ -73,3 +74,39 @@ class NewsTests(SynchronousTestCase):
             self.successResultOf(one)
         self.assertTrue(self.news.stopped)
         self.clean()
+
+    def heard(self, ear: Ear, seconds: float = 30) -> Deferred[None]:
+        return Deferred.fromCoroutine(ear.heard(seconds))
+
+    def test_ear_for_several_jobs(self) -> None:
+        with self.news.listening([1, 2]) as ear, self.news.listening([2, 3]) as other:
+            first, second = self.heard(ear), self.heard(other)
+            self.news.tell([3])
+            self.assertNoResult(first)
+            self.successResultOf(second)
+            self.news.tell([1, 2])
+            self.successResultOf(first)
+            # What came meanwhile is heard of once, however often it came.
+            self.successResultOf(self.heard(other))
+            again = self.heard(other, 2)
+            self.assertNoResult(again)
+            self.clock.advance(2)
+            self.successResultOf(again)
+        self.clean()
+
+    def test_ear_hears_before_it_is_asked(self) -> None:
+        with self.news.listening([1]) as ear:
+            self.news.tell([1])
+            self.successResultOf(self.heard(ear))
+            self.assertNoResult(waiting := self.heard(ear))
+            self.news.stop()
+            self.successResultOf(waiting)
+        self.clean()
+
+    def test_crowd(self) -> None:
+        with self.news.crowd(2, 9), self.news.crowd(2, 9):
+            error = self.assertRaises(LGIError, self.news.crowd(2, 9).__enter__)
+            self.assertEqual((error.number, error.timeout), (1, 9))
+        with self.news.crowd(1, 9):
+            self.assertEqual(self.news.crowded, 1)
+        self.assertEqual(self.news.crowded, 0)

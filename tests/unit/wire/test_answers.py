@@ -76,7 +76,9 @@ MAKERS: dict[str, Callable[[str], str]] = {
     ),
     "lock": lambda text: resource_answers.lock(_resource(text), text, SERVERS, LOCK, session_id=5),
     "unlock": lambda text: resource_answers.lock(_resource(text), text, SERVERS, LOCK, session_id=5, unlock_time=12),
-    "submitted": lambda text: user_answers.submitted(text, SERVERS, text, [text], _job(text), _files(text)),
+    "submitted": lambda text: user_answers.submitted(
+        text, SERVERS, text, [text], _job(text), _files(text), job_wait=0
+    ),
     "job_list": lambda text: user_answers.job_list(
         text,
         SERVERS,
@@ -88,10 +90,16 @@ MAKERS: dict[str, Callable[[str], str]] = {
         limit=2,
         number_of_jobs=1,
         jobs=[_job(text)],
+        job_wait=240,
     ),
-    "job_detail": lambda text: user_answers.job_detail(text, SERVERS, text, [text], _job(text), _files(text)),
+    "job_changes": lambda text: user_answers.job_changes(
+        text, SERVERS, text, [text], jobs=[_job(text)], gone=(3, 12), job_wait=240
+    ),
+    "job_detail": lambda text: user_answers.job_detail(
+        text, SERVERS, text, [text], _job(text), _files(text), job_wait=240
+    ),
     "job_deleted": lambda text: user_answers.job_deleted(text, SERVERS, text, [text], _job(text)),
-    "server_list": lambda text: user_answers.server_list(text, SERVERS, text, [text]),
+    "server_list": lambda text: user_answers.server_list(text, SERVERS, text, [text], job_wait=240),
     "resource_list": lambda text: user_answers.resource_list(text, SERVERS, text, [text], [_resource(text)]),
 }
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from lgi.errors import ErrorNumber, LGIError
-from lgi.wire.fields import LONG, MISSING, RECEIVED_MAXIMUM, SHORT, TOO_BIG, PostedFields
+from lgi.states import JobState
+from lgi.wire.fields import KEY, LIST, LONG, MISSING, RECEIVED_MAXIMUM, SHORT, TOO_BIG, PostedFields
 from tests.strategies import lists_of_names
 
 SHORTS = ("application", "state", "user", "project", "resource_name")
@@ -18,6 +19,8 @@ NUMBERS = ("job_id", "session_id", "start", "limit", "version", "number_of_uploa
 NAMES = ("owners", "target_resources", "groups", "read_access", "write_access", "servers", "applications")
 LONGS = ("job_specifics", "capabilities")
 HEXES = ("input", "output", "update")
+KEYS = ("submission_key",)
+STATES = ("jobs",)
 COMPULSORY = ("application", "user", "resource_name", "job_id", "session_id", "version", "owners", "target_resources")
 
 
@@ -38,6 +41,8 @@ def reader(name: str, *, optional: bool = True) -> Callable[[PostedFields], Any]
             ("names", NAMES),
             ("long", LONGS),
             ("binhex", HEXES),
+            ("key", KEYS),
+            ("job_states", STATES),
         )
         if name in names
     )
@@ -55,9 +60,9 @@ class FieldTests(SynchronousTestCase):
         return str(error)
 
     def test_every_field_of_the_wire_has_an_error_of_its_own(self) -> None:
-        self.assertLessEqual({*SHORTS, *NUMBERS, *NAMES, *LONGS, *HEXES}, set(TOO_BIG))
+        self.assertLessEqual({*SHORTS, *NUMBERS, *NAMES, *LONGS, *HEXES, *KEYS, *STATES}, set(TOO_BIG))
         for name, number in TOO_BIG.items():
-            if number is not ErrorNumber.UPLOAD_FAILED:
+            if number is not ErrorNumber.UPLOAD_FAILED and name not in STATES:
                 self.assertEqual(number.name.removesuffix("_TOO_BIG").lower().split("_")[-1], _last(name))
         self.assertLessEqual(set(MISSING), set(TOO_BIG))
 
@@ -120,6 +125,45 @@ class FieldTests(SynchronousTestCase):
                 self.refused(TOO_BIG[name], name, text)
             for value in ("a," * LONG, None):
                 self.assertIn("65354 bytes", self.refused(TOO_BIG[name], name, value))
+
+    def test_keys(self) -> None:
+        for text in ("a", "A-z_09", "x" * KEY):
+            self.assertEqual(reader("submission_key")(posted(submission_key=f" {text}\n")), text)
+        for value in (None, "", " "):
+            fields = posted() if value is None else posted(submission_key=value)
+            self.assertEqual(reader("submission_key")(fields), "")
+        for wrong in ("x" * (KEY + 1), "x" * 300, None, "a b", "a:b", "é", "a\nb", "a\x00", "٣", b"\xff"):
+            said = self.refused(ErrorNumber.UPLOAD_FAILED, "submission_key", wrong)
+            self.assertIn("submission_key", said)
+
+    def test_jobs_and_their_states(self) -> None:
+        read = reader("jobs")
+        self.assertEqual(read(posted()), {})
+        self.assertEqual(read(posted(jobs=" , ")), {})
+        self.assertEqual(
+            read(posted(jobs="12:queued, 3 : ?,, 999999999:deleted")),
+            {12: JobState.QUEUED, 3: None, 999_999_999: JobState.DELETED},
+        )
+        most = dict.fromkeys(range(LIST))
+        self.assertEqual(read(posted(jobs=",".join(f"{number}:?" for number in most))), most)
+        for wrong, item in (
+            ("1:?, 12", "'12'"),
+            ("12:strange", "'12:strange'"),
+            ("12:Queued", "'12:Queued'"),
+            ("12:", "'12:'"),
+            (":queued", "':queued'"),
+            ("-1:?", "'-1:?'"),
+            ("٣:?", "'٣:?'"),
+            ("1234567890:?", "'1234567890:?'"),
+            ("1:queued:2", "'1:queued:2'"),
+            ("1:?, 01:queued", "job 1 "),
+            (",".join(f"{number}:?" for number in range(LIST + 1)), f"{LIST + 1} items"),
+            ("," * (LONG + 1), f"{LONG} bytes"),
+            (None, f"{LONG} bytes"),
+        ):
+            said = self.refused(ErrorNumber.JOB_ID_MISSING, "jobs", wrong)
+            self.assertIn("jobs: ", said)
+            self.assertIn(item, said)
 
     def test_data_of_65354_bytes_after_decoding(self) -> None:
         for name in HEXES:

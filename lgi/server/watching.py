@@ -1,0 +1,94 @@
+"""Users who wait for changes of jobs: each says what it knows, and hears what is different.
+
+Nothing is kept of them between two calls: who says what he knows cannot miss anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+
+import attrs
+from sqlalchemy import Connection
+
+from lgi.access import matches
+from lgi.db.jobs import fetch_jobs, job_of_row
+from lgi.lists import decode_list
+from lgi.model import Job
+from lgi.server.members import User
+from lgi.server.news import RECHECK
+from lgi.server.project import Project
+from lgi.states import JobState
+
+LOOKS = 40.0
+"""How often all who wait look again by themselves, together, in a second; each at most every RECHECK seconds."""
+
+Known = Mapping[int, JobState | None]
+"""The state that somebody believes each job to be in, None where he believes nothing."""
+
+
+@attrs.frozen(kw_only=True)
+class Difference:
+    """The jobs that are in another state than was known, and the numbers of those that the user cannot read."""
+
+    jobs: tuple[Job, ...] = ()
+    gone: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self.jobs or self.gone)
+
+
+def difference(connection: Connection, user: User, known: Known) -> Difference:
+    """What is not as it was known, in one statement; a job that is locked counts like others."""
+    # Thousands of jobs of a project have few different lists.
+    readable = cache(lambda access: matches(user.names, decode_list(access)))
+    gone = dict.fromkeys(known)
+    jobs = []
+    for row in fetch_jobs(connection, known.keys()):
+        if readable(row.read_access):
+            del gone[row.job_id]
+            if row.state != known[row.job_id]:
+                jobs.append(job_of_row(row))
+    return Difference(jobs=tuple(jobs), gone=tuple(gone))
+
+
+async def changes(
+    project: Project,
+    user: User,
+    known: Known,
+    seconds: int,
+    gone: Callable[[Callable[[], None]], None],
+    idle: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Difference:
+    """What is not as it is known; waits at most `seconds` until there is something, and returns nothing after that.
+
+    `gone` is given what is to be called when the client hangs up. While it waits it holds neither a thread nor a
+    connection of the database, and is `idle`. Raises LGIError(OVERLOADED) where it would wait and too many do.
+    """
+    news = project.news
+    deadline = news.reactor.seconds() + seconds
+    hung_up = False
+    with news.listening(known) as ear:
+
+        def leave() -> None:
+            nonlocal hung_up
+            hung_up = True
+            ear.ring()
+
+        gone(leave)
+        found = await project.database.read("watch jobs", difference, user, known)
+        if found or not seconds or news.stopped:
+            return found
+        with news.crowd(project.limits.waiting, project.limits.back_off):
+            while not found:
+                left = deadline - news.reactor.seconds()
+                if left <= 0:
+                    break
+                with idle():
+                    await ear.heard(min(left, max(RECHECK, news.crowded / LOOKS)))
+                if hung_up or news.stopped:
+                    break
+                found = await project.database.read("watch jobs", difference, user, known)
+    return found

@@ -1,0 +1,67 @@
+"""The accounts of a server with two projects: what is counted is counted where its job is."""
+
+from __future__ import annotations
+
+from twisted.internet import reactor
+
+from lgi.db.database import Database, database_url, make_engine
+from lgi.db.jobs import insert_job
+from lgi.db.usage import used_by
+from lgi.repository.usage import UsageExceeded
+from lgi.server.usage import Accounts
+from tests.contract.case import SQLiteCase, job
+
+MINE, THEIRS = "JOB_mine", "JOB_theirs"
+
+
+class AccountsTests(SQLiteCase):
+    """Accounts on two databases, each with a job."""
+
+    async def prepare(self, limit: int = 0) -> Accounts:
+        """The accounts; `self.databases` are what they are in."""
+        self.databases = []
+        for repository in (MINE, THEIRS):
+            database = Database(reactor, make_engine(database_url(self.make_database()), pool_size=2), threads=2)
+            database.start()
+            self.addCleanup(database.stop)
+            await database.run("test", insert_job, job(repository=repository), actor="mark")
+            self.databases.append(database)
+        return Accounts(databases=self.databases, limit=limit)
+
+    async def used(self) -> list[int]:
+        """What the user has in each project."""
+        return [await database.read("test", used_by, "mark") for database in self.databases]
+
+    async def test_each_in_its_own(self) -> None:
+        accounts = await self.prepare()
+        mine = await accounts.reserve(MINE, "mark", 5)
+        theirs = await accounts.reserve(THEIRS, "mark", 7)
+        self.assertEqual(await self.used(), [5, 7])
+        await accounts.settle(mine)
+        await accounts.release(theirs)
+        self.assertEqual(await self.used(), [5, 0])
+        await accounts.recount(THEIRS, "mark", 9)
+        less = await accounts.reserve(MINE, "mark", -100)
+        self.assertEqual((less.size, await self.used()), (-5, [0, 9]))
+        await accounts.release(less)
+        await accounts.forget(THEIRS)
+        self.assertEqual(await self.used(), [5, 9])
+
+    async def test_of_no_project(self) -> None:
+        accounts = await self.prepare(limit=1)
+        reserved = await accounts.reserve("JOB_none", "mark", 5)
+        await accounts.settle(reserved)
+        await accounts.recount("JOB_none", "mark", 5)
+        await accounts.release(reserved)
+        self.assertEqual((reserved.size, await self.used()), (0, [0, 0]))
+
+    async def test_limit(self) -> None:
+        accounts = await self.prepare(limit=10)
+        await accounts.reserve(MINE, "mark", 10)
+        with self.assertRaises(UsageExceeded) as full:
+            await accounts.reserve(MINE, "mark", 1)
+        self.assertIn("the files of mark may take at most 10 bytes", str(full.exception))
+        await accounts.reserve(THEIRS, "mark", 10)
+        with self.assertRaises(UsageExceeded):
+            await accounts.reserve(THEIRS, "mark", 1)
+        self.assertEqual(await self.used(), [10, 10])
