@@ -44,10 +44,22 @@ class AnswerMalformed(Exception):
 
 @attrs.frozen(kw_only=True)
 class JobAnswer:
-    """A job as a server reports it, and the files of its repository where the call lists them."""
+    """A job as a server reports it, and the files of its repository where the call lists them.
+
+    `submission_key` is the one that it was submitted with, in the answer to that where the server knows of keys.
+    """
 
     job: Job
     files: tuple[RepositoryFile, ...] | None = None
+    submission_key: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Changed:
+    """Jobs that are in another state than was known, as in a list, and those that do not exist or cannot be read."""
+
+    jobs: tuple[JobAnswer, ...]
+    gone: tuple[int, ...]
 
 
 @attrs.frozen(kw_only=True)
@@ -72,13 +84,15 @@ class ResourceRow:
 class ServerList:
     """The project's servers: the one that answered, the master, and all of them (master first).
 
-    `remembers_submissions` says whether the one that answered makes no second job of a repeated submission.
+    `remembers_submissions` says whether the one that answered makes no second job of a repeated submission,
+    `job_wait` for how many seconds a user may wait there for changes of jobs (0: not at all).
     """
 
     this: str
     master: str
     slaves: tuple[str, ...]
     remembers_submissions: bool = False
+    job_wait: int = 0
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -186,7 +200,19 @@ def read_job(node: etree._Element | None, *, job_id: int | None = None, state: J
             output=_blob(node, "output"),
         ),
         files=None if content is None else read_files(content),
+        submission_key=text_of(node, "submission_key"),
     )
+
+
+def read_changed(response: etree._Element) -> Changed:
+    """The answer to a user who waits for changes; raises AnswerMalformed, also where a server knows nothing of it."""
+    gone = response.find("gone")
+    if gone is None:
+        raise AnswerMalformed("the server's answer does not say which jobs are gone")
+    numbers = decode_list(text_of(gone))
+    if not all(number.isascii() and number.isdigit() for number in numbers):
+        raise AnswerMalformed(f"the server's answer has no numbers of jobs in <gone>: {text_of(gone)[:80]!r}")
+    return Changed(jobs=tuple(read_job(node) for node in response.findall("job")), gone=tuple(map(int, numbers)))
 
 
 def _date(node: etree._Element) -> float:
@@ -220,6 +246,7 @@ def read_servers(response: etree._Element) -> ServerList:
         slaves=tuple(text_of(node) for node in response.findall("project_server")),
         # Both came into the protocol together.
         remembers_submissions=response.find("job_wait") is not None,
+        job_wait=read_integer(response, "job_wait") if response.find("job_wait") is not None else 0,
     )
 
 

@@ -5,6 +5,7 @@ LGI 1.41, General design: the master is asked for the project's servers, and the
 
 from __future__ import annotations
 
+import hashlib
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
@@ -38,6 +39,10 @@ class SubmissionUnknown(Exception):
         super().__init__(str(problem))
 
 
+class DirectoriesUnknown(Exception):
+    """A server that is to get files in directories, and has none in its repositories; nothing was sent."""
+
+
 @attrs.frozen(kw_only=True)
 class PlacedJob:
     """A job, and the address of the server that has it."""
@@ -52,6 +57,11 @@ class Partial:
 
     jobs: tuple[PlacedJob, ...]
     problems: tuple[tuple[str, Problem], ...]
+
+
+def _draw(key: str, server: str) -> bytes:
+    """What decides which server a key belongs to: the highest, which few others take over when servers come or go."""
+    return hashlib.sha256(f"{key}\n{server}".encode()).digest()
 
 
 def new_submission_key() -> str:
@@ -140,10 +150,12 @@ class Grid:
         """Submit to one of the servers; arguments as of `UserClient.submit`.
 
         With a `key` of the caller's own, the first submission under it counts, on the server that got it. Raises
-        SubmissionUnknown, and what `Server.call` raises.
+        SubmissionUnknown, DirectoriesUnknown, and what `Server.call` raises.
         """
+        servers = await self.servers()
+        # Each server has its own keys: what may be repeated goes to the same one each time, up or down.
+        order = [max(servers, key=lambda server: _draw(key, server))] if key else self._shuffled(servers)
         key = key or new_submission_key()
-        order = self._shuffled(await self.servers())
         for server in order:
             try:
                 if server is not order[-1] and server not in self._lists:
@@ -159,6 +171,11 @@ class Grid:
     async def _submit_to(self, server: str, key: str, job: dict[str, Any]) -> PlacedJob:
         user = self.user(server)
         remembered = (await self.announced(server)).remembers_submissions
+        # Directories came into the protocol together with that.
+        if not remembered and any(
+            isinstance(upload, tuple) and "/" in upload[0] for upload in job.get("uploads", ())
+        ):
+            raise DirectoriesUnknown(f"{server} is too old for directories")
         ask = self._patience if remembered else self._patience.for_what_happens_once()
         unknown = False
 

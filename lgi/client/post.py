@@ -34,7 +34,12 @@ CALL_TIMEOUT = 60.0
 CONNECT_TIMEOUT = 15.0
 KEEP_ALIVE = 10
 CONNECTIONS = 4  # used at once by clients that ask one server about several jobs
+_PASSING = (408, 425, 429)  # of the statuses that put the blame on us, those that time may mend
 KEPT = 16  # at most to one server, as many as files go over at once
+
+
+Upload = Path | tuple[str, Path]
+"""A file to send under its own name, or under another, which may be a relative path."""
 
 
 class _QuietFactory(_HTTP11ClientFactory):
@@ -43,7 +48,7 @@ class _QuietFactory(_HTTP11ClientFactory):
     noisy = False
 
 
-class Client(HTTPClient):  # type: ignore[misc]
+class Client(HTTPClient):
     """treq's client, and the agent beneath, for files: nothing of theirs is to be unpacked, or redirected."""
 
     def __init__(self, agent: Agent) -> None:
@@ -84,7 +89,7 @@ class Server:
         self,
         path: str,
         fields: Mapping[str, str | int],
-        uploads: Sequence[Path] = (),
+        uploads: Sequence[Upload] = (),
         timeout: float = CALL_TIMEOUT,
         progress: Progress = no_progress,
     ) -> etree._Element:
@@ -95,7 +100,7 @@ class Server:
         """
         return _read(*await self._post(path, fields, uploads, timeout, progress), self.url)
 
-    async def answer(self, path: str, fields: Mapping[str, str | int], uploads: Sequence[Path] = ()) -> bytes:
+    async def answer(self, path: str, fields: Mapping[str, str | int], uploads: Sequence[Upload] = ()) -> bytes:
         """The whole answer that `call` would have read, as it came; raises what `call` raises."""
         body, code = await self._post(path, fields, uploads, CALL_TIMEOUT, no_progress)
         _read(body, code, self.url)
@@ -105,7 +110,7 @@ class Server:
         self,
         path: str,
         fields: Mapping[str, str | int],
-        uploads: Sequence[Path],
+        uploads: Sequence[Upload],
         timeout: float,
         progress: Progress,
     ) -> tuple[bytes, int]:
@@ -129,9 +134,10 @@ class Server:
 
         try:
             for number, upload in enumerate(uploads, start=1):
-                stream = upload.open("rb")
+                name, file = (upload.name, upload) if isinstance(upload, Path) else upload
+                stream = file.open("rb")
                 opened.append(stream)
-                part = (upload.name, "application/octet-stream", file_body(stream, sent))
+                part = (name, "application/octet-stream", file_body(stream, sent))
                 files.append((f"uploaded_file_{number}", part))
             if files:
                 data["number_of_uploaded_files"] = str(len(files))
@@ -165,5 +171,7 @@ def _read(body: bytes, code: int, url: str) -> etree._Element:
         return read_response(body)
     except AnswerMalformed:
         if code != 200:
-            raise ServerUnreachable(f"{url}: HTTP status {code}", maybe_done=code >= 500) from None
+            raise ServerUnreachable(
+                f"{url}: HTTP status {code}", maybe_done=code >= 500, lasting=code < 500 and code not in _PASSING
+            ) from None
         raise

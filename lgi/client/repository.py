@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import attrs
 from treq.client import HTTPClient
-from twisted.web.http import PotentialDataLoss
+from twisted.internet.threads import deferToThread
 
-from lgi.client.answers import AnswerMalformed, ServerRefused, ServerUnreachable, read_files, read_whole
-from lgi.client.post import CALL_TIMEOUT
-from lgi.client.transfer import TRANSPORT_FAILURES, Progress, Stall, explain, file_body, no_progress, read_body
+from lgi.client.answers import AnswerMalformed, read_files, read_whole
+from lgi.client.attempts import Patience
+from lgi.client.download import Download
+from lgi.client.landing import Arrived, Landing
+from lgi.client.places import Place, place_of
+from lgi.client.post import CALL_TIMEOUT, Client
+from lgi.client.sending import FileChanged
+from lgi.client.transfer import Progress, no_progress
+from lgi.client.upload import Abilities, Upload
+from lgi.client.wire import Wire, checked_name
 from lgi.model import RepositoryFile
-from lgi.wire.dialect import text_of
 
-__all__ = ["Progress", "RepositoryClient", "checked_name", "no_progress"]
-
-_ANSWER_LIMIT = 1 << 26
-
-
-def checked_name(name: str) -> str:
-    """`name` if it can be a file in a repository; raises ValueError for paths, hidden and unprintable names."""
-    if not name or name.startswith(".") or "/" in name or not name.isprintable() or len(name.encode()) > 255:
-        raise ValueError(f"{name!r} cannot be the name of a file in a repository")
-    return name
+__all__ = ["FileChanged", "Patience", "Progress", "RepositoryClient", "checked_name", "no_progress"]
 
 
 @attrs.frozen(kw_only=True)
@@ -36,117 +30,84 @@ class RepositoryClient:
     """The repository at `url` (what `repository_url` in a job's specifics says).
 
     Every call raises ServerUnreachable, ServerRefused with an HTTP status as its number, or AnswerMalformed; OSError
-    is about this side's files. `timeout` is the time in seconds in which nothing is sent or received.
+    is about this side's files, ValueError about names. `timeout` is the time in seconds in which nothing is sent or
+    received. Transfers go on where they stopped, with `patience`.
     """
 
     http: HTTPClient
     reactor: Any
     url: str
     timeout: float = CALL_TIMEOUT
+    patience: Patience = attrs.field(factory=Patience)
+    _abilities: Abilities = attrs.field(factory=Abilities, init=False, eq=False, repr=False)
 
-    def _file(self, name: str) -> str:
-        return f"{self.url.rstrip('/')}/{quote(checked_name(name), safe='')}"
-
-    async def _exchange(
-        self,
-        method: str,
-        url: str,
-        sink: Callable[[bytes], object],
-        *,
-        stall: Stall,
-        unending: bool = False,
-        **more: Any,
-    ) -> None:
-        """One request whose answer's body goes to `sink` if it succeeds; `unending` takes one of unknown length."""
-        refusal: list[bytes] = []
-
-        def write(data: bytes) -> None:
-            stall.moved()
-            (sink if accepted else refusal.append)(data)
-
-        try:
-            request = self.http.request(
-                method, url, allow_redirects=False, unbuffered=True, reactor=self.reactor, **more
-            )
-            response = await stall.watch(request)
-            accepted = response.code in (200, 201, 204)
-            try:
-                await stall.watch(read_body(response, write))
-            except PotentialDataLoss:
-                if accepted and not unending:
-                    raise
-        except TRANSPORT_FAILURES as problem:
-            raise ServerUnreachable(f"{url}: {explain(problem)}") from problem
-        if not accepted:
-            raise ServerRefused(response.code, _message(b"".join(refusal), response))
-
-    async def _answer(self, method: str, url: str, stall: Stall | None = None, **more: Any) -> bytes:
-        body = bytearray()
-
-        def keep(data: bytes) -> None:
-            body.extend(data)
-            if len(body) > _ANSWER_LIMIT:
-                raise AnswerMalformed("the server's answer does not end")
-
-        await self._exchange(
-            method, url, keep, stall=stall or Stall(self.reactor, self.timeout), unending=True, **more
+    @property
+    def _wire(self) -> Wire:
+        assert isinstance(self.http, Client), "of lgi.client.post.connect"
+        return Wire(
+            agent=self.http.agent, reactor=self.reactor, url=self.url, timeout=self.timeout, patience=self.patience
         )
-        return bytes(body)
 
     async def list(self) -> tuple[RepositoryFile, ...]:
         """The files in the repository in the order of their names, the server's own hidden ones left out."""
         name = urlsplit(self.url).path.rstrip("/").rsplit("/", 1)[-1]
         # …/repository/<fan-out>/JOB_x, or …/repository/JOB_x without the fan-out directory of newer servers.
         base = self.url[: self.url.rindex("/repository/")] if "/repository/" in self.url else self.url
-        body = await self._answer("GET", f"{base}/repository/repository_content.php", params={"repository": name})
-        files = read_files(read_whole(body, "repository_content"))
+        exchange = self._wire.exchange(f"{base}/repository/repository_content.php?repository={quote(name, safe='')}")
+        response = await exchange.begin("GET", {})
+        if response.code != 200:
+            raise await exchange.refusal(response)
+        body = (await exchange.whole(response)).body
+        files = await deferToThread(_read_listing, body)
         return tuple(sorted((file for file in files if not file.name.startswith(".")), key=lambda file: file.name))
 
-    async def get(self, name: str, target: Path, progress: Progress = no_progress) -> int:
-        """Download a file to `target`, which appears whole or not at all; returns its size in bytes."""
-        url = self._file(name)
-        stall = Stall(self.reactor, self.timeout)
-        descriptor, part = tempfile.mkstemp(dir=target.parent, prefix=".lgi-", suffix=".part")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
+    async def get(self, name: str, target: Path, progress: Progress = no_progress, *, verify: bool = False) -> int:
+        """Download a file to `target`, which appears whole or not at all, on disk; returns its size in bytes.
 
-                def write(data: bytes) -> None:
-                    stream.write(data)
-                    progress(len(data))
+        What has come of a large file stays beside it when this fails, and is not asked for again. With `verify` it
+        is compared with what the server has before it appears.
+        """
+        checked_name(name)
+        with place_of(target) as place:
+            arrived = await self.fetch(name, place, progress, verify=verify)
+            size = arrived.size
+            await Landing().settle(arrived)
+            return size
 
-                await self._exchange("GET", url, write, stall=stall)
-                size = stream.tell()
-                stream.flush()
-                os.fsync(stream.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(part).chmod(0o666 & ~umask)
-            Path(part).replace(target)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
-        return size
+    async def fetch(
+        self, name: str, place: Place, progress: Progress = no_progress, *, verify: bool = False
+    ) -> Arrived:
+        """Download a file that is to be brought to its place by a Landing."""
+        return await Download(self._wire, name, place, progress, verify=verify).fetch()
 
-    async def put(self, source: Path, name: str | None = None, progress: Progress = no_progress) -> None:
-        """Upload the file `source`; the server keeps the old one until the new one is whole."""
-        url = self._file(name or source.name)
-        stall = Stall(self.reactor, self.timeout)
+    async def put(
+        self, source: Path, name: str | None = None, progress: Progress = no_progress, *, verify: bool = False
+    ) -> int:
+        """Upload the file `source`; the server keeps the old one until the new one is whole. Returns its size.
 
-        def sent(size: int) -> None:
-            stall.moved()
+        Raises FileChanged where it changes meanwhile. With `verify` the server is asked afterwards what it has.
+        """
+        name = checked_name(source.name if name is None else name)
+        wire, sent = self._wire, 0
+
+        def count(size: int) -> None:
+            nonlocal sent
+            sent += size
             progress(size)
 
-        with source.open("rb") as stream:
-            await self._answer("PUT", url, stall, data=file_body(stream, sent))
+        digest = await Upload(wire=wire, path=source, name=name, progress=count, abilities=self._abilities).run()
+        if verify:
+            told = await wire.digest(name, size=sent)
+            if told is None:
+                raise AnswerMalformed(f"{name}: this server gives no digest to verify a file by")
+            if told != digest:
+                raise AnswerMalformed(f"{name}: the server has something else; somebody else may have put it")
+        return sent
 
     async def delete(self, name: str) -> None:
         """Delete a file."""
-        await self._answer("DELETE", self._file(name))
+        await self._wire.ask("DELETE", name)
 
 
-def _message(body: bytes, response: Any) -> str:
-    try:
-        text = text_of(read_whole(body, "status"), "message")
-    except AnswerMalformed:
-        text = ""
-    return text or f"HTTP status {response.code} {response.phrase.decode('latin-1')}"
+def _read_listing(body: bytes) -> tuple[RepositoryFile, ...]:
+    return read_files(read_whole(body, "repository_content"))

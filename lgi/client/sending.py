@@ -8,13 +8,13 @@ import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.threads import deferToThread
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
-from lgi.client.transfer import Progress
+from lgi.client.transfer import Progress, no_progress
 
 PIECE = 1 << 18
 
@@ -29,14 +29,14 @@ class Source:
     def __init__(self, path: Path) -> None:
         # O_NONBLOCK: a pipe that nobody writes to is to be refused, not waited for.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        self._status = os.fstat(descriptor)
+        if not stat.S_ISREG(self._status.st_mode):
+            os.close(descriptor)
+            raise OSError(f"{path}: it is not a regular file")
         self._stream: BinaryIO = os.fdopen(descriptor, "rb")
         self._path = path
-        self._status = os.fstat(descriptor)
         self._hash = hashlib.sha256()
         self._hashed = 0
-        if not stat.S_ISREG(self._status.st_mode):
-            self._stream.close()
-            raise OSError(f"{path}: it is not a regular file")
         self.total = self._status.st_size
 
     @property
@@ -96,6 +96,26 @@ class Source:
         return data
 
 
+class Tally:
+    """What of a file has been reported as sent; `moved` hears of every piece."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.bytes = 0
+        self.moved: Progress = no_progress
+
+    def __call__(self, count: int) -> None:
+        """So many more bytes have gone."""
+        self.bytes += count
+        self.moved(count)
+        self._progress(count)
+
+    def at(self, position: int) -> None:
+        """So many bytes are there, however they came."""
+        if position != self.bytes:
+            self(position - self.bytes)
+
+
 @implementer(IBodyProducer)
 class Bytes:
     """A small body."""
@@ -138,7 +158,13 @@ class Slice:
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         """Send it piece by piece."""
-        done: Deferred[None] = Deferred.fromCoroutine(self._send(consumer))
+        # As an IBodyProducer has it: does not fire once it has been stopped.
+        done: Deferred[None] = Deferred()
+        sending = Deferred.fromCoroutine(self._send(consumer))
+        sending.addCallbacks(
+            lambda _: None if self._stopped else done.callback(None),
+            lambda failure: None if self._stopped else done.errback(failure),
+        )
         return done
 
     def _read(self, offset: int) -> Deferred[bytes] | None:
@@ -157,18 +183,14 @@ class Slice:
             except OSError as problem:
                 self.failure = problem
                 raise
-            if self._stopped:
-                break
             self._at += len(data)
             self._reading = self._read(self._at)
             if self._resumed is not None:
                 await self._resumed
-                if self._stopped:
-                    break
+            if self._stopped:
+                break
             consumer.write(data)
             self._progress(len(data))
-        if self._stopped:
-            raise CancelledError
 
     def pauseProducing(self) -> None:
         """The other side is behind."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 from OpenSSL.SSL import Error as TLSError
 from service_identity import VerificationError
@@ -174,13 +174,13 @@ class _Body(Protocol):
             return
         if taken is not None and not taken.called:
             # Bytes on their way inside this process may still come; no more are read from the network.
-            self.transport.pauseProducing()
+            cast(Any, self.transport).pauseProducing()
             taken.addCallback(self._go_on)
         if taken is not None:
             taken.addErrback(self._fail)
 
     def _go_on(self, _result: object = None) -> None:
-        self.transport.resumeProducing()
+        cast(Any, self.transport).resumeProducing()
 
     def _fail(self, failure: Failure) -> None:
         if not self.done.called:

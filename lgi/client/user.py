@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import attrs
 
 from lgi.client.answers import (
+    Changed,
     JobAnswer,
     ResourceRow,
     ServerList,
+    read_changed,
     read_integer,
     read_job,
     read_resources,
     read_servers,
 )
-from lgi.client.post import Server
+from lgi.client.post import CALL_TIMEOUT, Server, Upload
 from lgi.client.transfer import Progress, no_progress
 from lgi.lists import ANY, encode_list
+from lgi.states import JobState
 from lgi.wire.binhex import encode_binhex
+from lgi.wire.fields import UNKNOWN
 
 
 @attrs.frozen(kw_only=True)
@@ -42,10 +45,15 @@ class UserClient:
         job_specifics: str = "",
         read_access: Sequence[str] = (),
         write_access: Sequence[str] = (),
-        uploads: Sequence[Path] = (),
+        uploads: Sequence[Upload] = (),
+        submission_key: str = "",
         progress: Progress = no_progress,
     ) -> JobAnswer:
-        """Submit one job with its files; not repeated here, since a repeated submission is a second job."""
+        """Submit one job with its files; not repeated here, since a repeated submission may be a second job.
+
+        It is none, and the first job is returned as it is then, where the server knows of keys and this user has
+        posted the same `submission_key` before: 1 to 64 letters, digits, `_` and `-`.
+        """
         fields = self._fields(
             application=application, target_resources=encode_list(target_resources), input=encode_binhex(input)
         )
@@ -53,6 +61,7 @@ class UserClient:
             "job_specifics": job_specifics,
             "read_access": encode_list(read_access),
             "write_access": encode_list(write_access),
+            "submission_key": submission_key,
         }
         response = await self.server.call(
             "interfaces/interface_submit_job.php",
@@ -82,9 +91,28 @@ class UserClient:
         response = await self.server.call("interfaces/interface_job_state.php", self._fields(job_id=job_id))
         return read_job(response.find("job"), job_id=job_id)
 
-    async def delete(self, job_id: int) -> JobAnswer:
-        """Delete a job that is queued or over, or have a running one aborted: see the state in the answer."""
-        response = await self.server.call("interfaces/interface_delete_job.php", self._fields(job_id=job_id))
+    async def changed(self, known: Mapping[int, JobState | None], wait: int) -> Changed:
+        """The jobs that are not in the state that is known of them (None: nothing is known); at most 1,000.
+
+        Waits for the first of them for at most `wait` seconds, where there is none yet. Only for servers that offer
+        it, see `ServerList.job_wait`.
+        """
+        jobs = [f"{job_id}:{UNKNOWN if state is None else state.value}" for job_id, state in known.items()]
+        response = await self.server.call(
+            "interfaces/interface_job_state.php",
+            self._fields(jobs=encode_list(jobs), wait=wait),
+            timeout=wait + CALL_TIMEOUT,
+        )
+        return read_changed(response)
+
+    async def delete(self, job_id: int, *, cancel: bool = False) -> JobAnswer:
+        """Delete a job that is queued or over, or have a running one aborted: see the state in the answer.
+
+        With `cancel` a queued job is aborted too, and one that is over is left as it is. Only for servers that
+        remember submissions: older ones delete it.
+        """
+        more = {"cancel": 1} if cancel else {}
+        response = await self.server.call("interfaces/interface_delete_job.php", self._fields(job_id=job_id, **more))
         return read_job(response.find("job"), job_id=job_id)
 
     async def servers(self) -> ServerList:
