@@ -1,7 +1,7 @@
 # The same commands for people and for CI. `make` alone lists them.
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := lgi tests twisted demo bench etc setup.py
+SOURCES := lgi LGI.py tests twisted demo bench etc setup.py
 
 .PHONY: help demo test lint format clean
 

@@ -19,6 +19,8 @@ INSTALL = [
     "alembic>=1.16",  # schema migrations
     "sqlglot>=27",  # statements of other project servers: parsed, checked, written for the local database
     "PyMySQL>=1.1",  # MariaDB and MySQL driver that needs no compiler
+    "asyncssh>=2.24",  # repositories on another machine: SFTP with pipelining, and the server's own key
+    "cloudpickle>=3.1",  # functions that the executor sends to a resource
     "click>=8.2",  # command line: options, help, shell completion
     "rich>=14",  # what a terminal shows: tables, live progress, transfer bars
 ]
@@ -39,6 +41,8 @@ TEST = [
     "import-linter>=2.3",  # the layers of docs/architecture.md as a checked contract
 ]
 
+# The document's own tools, see docs/tools.md.
+TOOLS = ("qsub", "qstat", "qdel", "filetransfer", "xml", "csv", "hash", "binhex", "hexbin")
 APPLICATIONS = Path("etc/applications")
 
 setup(
@@ -48,9 +52,10 @@ setup(
     long_description=Path("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
+    py_modules=["LGI"],
     packages=find_packages(include=["lgi", "lgi.*"]) + find_namespace_packages(include=["twisted.plugins"]),
     package_data={
-        "lgi": ["py.typed"],
+        "lgi": ["py.typed", "__init__.pyi"],
         "lgi.db": ["migrations/*.py", "migrations/*.mako", "migrations/versions/*.py"],
     },
     install_requires=INSTALL,
@@ -62,6 +67,12 @@ setup(
         )
         for folder in sorted(path for path in APPLICATIONS.rglob("*") if path.is_dir())
     ],
-    entry_points={"console_scripts": ["lgi = lgi.cli.main:main", "LGI_daemon = lgi.daemon.program:main"]},
+    entry_points={
+        "console_scripts": [
+            "lgi = lgi.cli.main:main",
+            "LGI_daemon = lgi.daemon.program:main",
+            *(f"LGI_{tool} = lgi.tools.{tool}:main" for tool in TOOLS),
+        ]
+    },
     zip_safe=False,
 )

@@ -31,6 +31,8 @@ BATCH_SYSTEMS = (
     *("LSF_ENVDIR", "LSF_BINDIR", "LSF_LIBDIR", "LSF_SERVERDIR", "PBS_CONF_FILE", "PBS_DEFAULT", "LOADL_CONFIG"),
     "LGI_BATCH_CACHE",
 )
+# The Python of jobs that are Python functions, where it is not the one on the PATH.
+PYTHON = "LGI_PYTHON"
 TIME_LIMIT = 300.0  # seconds
 GRACE = 10.0  # seconds between TERM and KILL
 # Scripts of one application; with hundreds of jobs, each is looked at in each cycle.
@@ -79,7 +81,7 @@ def environment(job: JobDirectory | None, inherited: Mapping[str, str]) -> dict[
     """What a script finds in its environment, and nothing else of the daemon's.
 
     PATH begins with the daemon's own programs, so that `lgi` is found; HOME and LANG are the daemon's, and so is what
-    the commands of batch systems need to find their own. In a sandbox HOME and TMPDIR are the job's directory: the
+    the commands of batch systems and Python functions need to find their own. In a sandbox HOME and TMPDIR are the job's directory: the
     daemon's home is root's, and what is left in /tmp stays there.
     """
     path = str(Path(sys.executable).parent)
@@ -87,7 +89,7 @@ def environment(job: JobDirectory | None, inherited: Mapping[str, str]) -> dict[
         "PATH": f"{path}:{inherited.get('PATH', os.defpath)}",
         "HOME": inherited.get("HOME", "/"),
         "LANG": inherited.get("LANG", "C.UTF-8"),
-        **{name: inherited[name] for name in BATCH_SYSTEMS if name in inherited},
+        **{name: inherited[name] for name in (*BATCH_SYSTEMS, PYTHON) if name in inherited},
     }
     if job is None:
         return wanted
