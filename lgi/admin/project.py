@@ -46,6 +46,12 @@ directory = "../repository"
 location = {location}
 # max_file_size = 68719476736     # bytes
 # max_request_size = 68719476736
+# max_repository_size = 1099511627776   # bytes, of all files of a job together
+# max_user_size = 0               # bytes, of all files of a user's jobs together; 0 for no limit
+# storage = "local"               # or "sftp://repo@host:22/var/lib/lgi", see docs/operations.md
+# storage_key = "…"               # the server's own key if it is not said
+# storage_known_hosts = "…"
+# url = "…"                       # of the repository, where another server gives it out
 
 [scheduler]
 certificate = "../server/scheduler.crt"

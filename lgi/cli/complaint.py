@@ -14,11 +14,14 @@ _HINTS = {
     _N.PROJECT_REFUSED: "see --project, or the file defaultproject in the configuration directory",
     _N.GROUPS_REFUSED: "the file groups in the configuration directory must name groups of the certificate",
     _N.USER_MISMATCH: "the file user in the configuration directory must say the certificate's name",
-    _N.SUBMIT_REFUSED: "lgi status shows your jobs, the project's administrator grants the applications",
-    _N.JOB_UNKNOWN: "lgi status lists your jobs",
+    _N.SUBMIT_REFUSED: "lgi list shows your jobs, the project's administrator grants the applications",
+    _N.JOB_UNKNOWN: "lgi list shows your jobs",
     _N.READ_REFUSED: "its owner can give access when submitting (--read)",
     _N.MODIFY_REFUSED: "its owner can give access when submitting (--write)",
 }
+
+
+_NOT_FOUND = "HTTP status 404"
 
 
 class Complaint(click.ClickException):
@@ -32,6 +35,7 @@ def worded(problem: BaseException) -> str | None:
     # Imported here, since only who has met such an error has them loaded already.
     from lgi.ca import AuthorityError
     from lgi.client.answers import AnswerMalformed, ServerRefused, ServerUnreachable
+    from lgi.client.reference import UnknownReference
     from lgi.client.settings import SettingsError
     from lgi.tls import TLSFileError
 
@@ -41,8 +45,15 @@ def worded(problem: BaseException) -> str | None:
         case ServerRefused():
             hint = _HINTS.get(ErrorNumber(problem.number)) if problem.number in set(ErrorNumber) else None
             return f"{problem}; {hint}" if hint else str(problem)
+        case ServerUnreachable() if str(problem).endswith(_NOT_FOUND):
+            return (
+                f"there is no project server at this address: {problem}; it ends in /LGI as a rule, "
+                "see --server, or the file defaultserver in the configuration directory"
+            )
         case ServerUnreachable():
             return f"the server cannot be reached: {problem}"
+        case UnknownReference():
+            return f"{problem}; lgi list shows your jobs, lgi servers the project's servers"
         case TLSFileError():
             hint = "; ask your project's administrator for a new one (lgi ca issue user …)"
             return f"{problem}{hint if 'expired' in str(problem) else ''}"

@@ -1,143 +1,100 @@
-"""`lgi status` and `lgi delete`."""
+"""`lgi status`: all about some jobs, or the list of all."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import click
 
+from lgi.cli.list import Order, Selection, application_option, limit_option, list_jobs, state_option
 from lgi.cli.options import Options, common_options, pass_options
+from lgi.cli.references import JOB, Place, located, naming
 from lgi.cli.screen import Screen
 from lgi.cli.session import Session, run, session
-from lgi.cli.show import JOB_HEADERS, details, job_row, job_value
-from lgi.client.answers import AnswerMalformed, JobAnswer, ServerRefused
-from lgi.errors import ErrorNumber
+from lgi.cli.show import details
+from lgi.client.answers import JobAnswer, ServerRefused
+from lgi.client.grid import PlacedJob
+from lgi.client.reference import JobReference
+from lgi.client.watch import ABOUT_ONE_JOB
 from lgi.lists import ANY
-from lgi.states import JobState
-
-PAGE = 1024
-STORED = tuple(state.value for state in JobState if state is not JobState.DELETED)
-
-# What may be wrong with one job while there is nothing wrong with the next.
-ABOUT_ONE_JOB = frozenset(
-    {
-        ErrorNumber.JOB_UNKNOWN,
-        ErrorNumber.INTERFACE_LOCK_MISSING,
-        ErrorNumber.READ_REFUSED,
-        ErrorNumber.MODIFY_REFUSED,
-        ErrorNumber.OVERLOADED,
-    }
-)
-
-JOB_ID = click.IntRange(min=1)
-
-
-def _state(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if value.lower().removeprefix("!") not in (ANY, *STORED):
-        raise click.BadParameter(f"{value!r} is none of {', '.join(STORED)} (with ! in front: all but these)")
-    return value.lower()
 
 
 @click.command()
-@click.argument("jobs", metavar="[JOB]...", nargs=-1, type=JOB_ID)
-@click.option(
-    "-s", "--state", default=ANY, callback=_state, help="Only jobs in this state; !STATE for all but these."
-)
-@click.option("-a", "--application", metavar="NAME", default=ANY, help="Only jobs of this application; !NAME.")
-@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="At most so many jobs.")
+@click.argument("jobs", metavar="[JOB]...", nargs=-1, type=JOB)
+@state_option
+@application_option
+@limit_option
 @common_options
 @pass_options
-def status(options: Options, jobs: tuple[int, ...], state: str, application: str, limit: int | None) -> int:
-    """List your jobs, or show everything about each JOB."""
-    if jobs and (state != ANY or application != ANY or limit):
+def status(
+    options: Options, jobs: tuple[JobReference, ...], states: tuple[str, ...], application: str, limit: int | None
+) -> int:
+    """Show everything about each JOB, or list all of your jobs; lgi list can choose and sort.
+
+    JOB is a number, with @ and the name of a server where several servers of the project have such a job.
+
+    \b
+    Examples:
+      lgi status 12
+      lgi status 12@grid2.example.org
+      lgi status --json 12 | jq .exit_status
+    """
+    if jobs and (states != (ANY,) or application != ANY or limit):
         raise click.UsageError("--state, --application and --limit are for the list, not for single jobs")
 
     async def work(reactor: Any, screen: Screen) -> int:
         async with session(reactor, screen, options) as opened:
             if jobs:
                 return await show_jobs(opened, jobs)
-            return await list_jobs(opened, state=state, application=application, limit=limit)
+            return await list_jobs(opened, Selection(states=states, application=application), Order(limit=limit))
 
     return run(options, work)
 
 
-async def all_jobs(session: Session, *, state: str, application: str, limit: int | None) -> list[JobAnswer]:
-    """The jobs the user may read, page by page: a page may be smaller than asked for, the last one is empty."""
-    found: dict[int, JobAnswer] = {}
-    start = 0
-    while limit is None or start < limit:
-        ask = PAGE if limit is None else min(PAGE, limit - start)
-        page = await session.patience.ask(
-            session.user.jobs, state=state, application=application, start=start, limit=ask
-        )
-        if not page:
-            break
-        if start and all(answer.job.job_id in found for answer in page):
-            raise AnswerMalformed("the server gives the same page of jobs again and again")
-        start += len(page)
-        found.update((answer.job.job_id, answer) for answer in page)
-    return list(found.values())[:limit]
-
-
-async def list_jobs(session: Session, *, state: str, application: str, limit: int | None) -> int:
-    """Show the table of jobs."""
-    found = await all_jobs(session, state=state, application=application, limit=limit)
-    session.screen.result([job_value(answer) for answer in found])
-    if found:
-        session.screen.table(JOB_HEADERS, [job_row(answer.job) for answer in found])
-    else:
-        session.screen.line("no jobs")
-    return 0
-
-
-async def show_jobs(session: Session, jobs: tuple[int, ...]) -> int:
+async def show_jobs(session: Session, jobs: Sequence[JobReference]) -> int:
     """Show each job in full; JSON is an object for one job, an array for several."""
-    found: list[JobAnswer] = []
-    for job_id in dict.fromkeys(jobs):
-        try:
-            answer = await session.patience.ask(session.user.job, job_id)
-        except ServerRefused as problem:
-            if problem.number not in ABOUT_ONE_JOB:
-                raise
-            session.screen.complain(problem, f"job {job_id}")
-            continue
+    screen = session.screen
+    called = await naming(session)
+    found: list[dict[str, Any]] = []
+    for placed in await each(session, jobs, lambda server, job_id: session.grid.user(server).job(job_id)):
         if found:
-            session.screen.line()
-        found.append(answer)
-        for line in details(answer):
-            session.screen.line(line)
-    values = [job_value(answer) for answer in found]
-    if values or len(jobs) > 1:
-        session.screen.result(values if len(jobs) > 1 else values[0])
-    return int(session.screen.failed)
+            screen.line()
+        found.append(called.value(placed))
+        for line in details(placed.answer, called.of(placed)):
+            screen.line(line)
+    if found or len(jobs) > 1:
+        screen.result(found if len(jobs) > 1 else found[0])
+    return int(screen.failed)
 
 
-@click.command()
-@click.argument("jobs", metavar="JOB...", nargs=-1, type=JOB_ID, required=True)
-@common_options
-@pass_options
-def delete(options: Options, jobs: tuple[int, ...]) -> int:
-    """Delete each JOB that is queued or over; a running one is aborted by its resource first."""
-
-    async def work(reactor: Any, screen: Screen) -> int:
-        async with session(reactor, screen, options) as opened:
-            return await delete_jobs(opened, jobs)
-
-    return run(options, work)
+async def each(
+    session: Session,
+    jobs: Sequence[JobReference],
+    action: Callable[[str, int], Awaitable[JobAnswer]],
+    done: Callable[[PlacedJob], None] = lambda _job: None,
+) -> list[PlacedJob]:
+    """Do something with each job; complains of those where it fails, and still does it with the others."""
+    return await each_place(session, await located(session, jobs), action, done)
 
 
-async def delete_jobs(session: Session, jobs: tuple[int, ...]) -> int:
-    """Delete each, or have it aborted."""
-    done = []
-    for job_id in dict.fromkeys(jobs):
+async def each_place(
+    session: Session,
+    places: Sequence[Place],
+    action: Callable[[str, int], Awaitable[JobAnswer]],
+    done: Callable[[PlacedJob], None] = lambda _job: None,
+) -> list[PlacedJob]:
+    """The same with jobs whose servers are known; `done` is told of each at once."""
+    called = await naming(session)
+    found = []
+    for server, job_id in places:
         try:
-            answer = await session.patience.ask(session.user.delete, job_id)
+            answer = await session.patience.ask(action, server, job_id)
         except ServerRefused as problem:
             if problem.number not in ABOUT_ONE_JOB:
                 raise
-            session.screen.complain(problem, f"job {job_id}")
+            session.screen.complain(problem, f"job {called.reference(server, job_id)}")
             continue
-        done.append({"job_id": job_id, "state": answer.job.state.value})
-        session.screen.line(f"job {job_id}: {answer.job.state.value}")
-    session.screen.result(done)
-    return int(session.screen.failed)
+        found.append(PlacedJob(server=server, answer=answer))
+        done(found[-1])
+    return found

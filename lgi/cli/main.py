@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from lgi import __version__
 from lgi.cli.options import Options, common_options, pass_options
@@ -19,11 +20,17 @@ INTERRUPTED = 130  # what shells say of a process that Ctrl-C has ended
 # Name, where it is, what it is for: here, so that `lgi --help` need not load them all.
 COMMANDS = {
     "submit": ("lgi.cli.submit:submit", "Submit a job with its files."),
-    "status": ("lgi.cli.jobs:status", "List your jobs, or show some of them."),
+    "list": ("lgi.cli.list:list_command", "List jobs, chosen and sorted as you like."),
+    "status": ("lgi.cli.jobs:status", "Show all about some jobs, or list them all."),
     "wait": ("lgi.cli.wait:wait", "Follow jobs until they are over."),
-    "delete": ("lgi.cli.jobs:delete", "Delete jobs, or have running ones aborted."),
+    "logs": ("lgi.cli.logs:logs", "Print what a job writes, also while it is written."),
     "files": ("lgi.cli.files:files", "List, download, upload or remove files of a job."),
+    "cancel": ("lgi.cli.delete:cancel", "End jobs, and keep them with their files."),
+    "delete": ("lgi.cli.delete:delete", "Delete jobs with their files; running ones are aborted."),
     "resources": ("lgi.cli.resources:resources", "List the project's resources and their applications."),
+    "servers": ("lgi.cli.servers:servers", "List the project's servers and whether they answer."),
+    "whoami": ("lgi.cli.whoami:whoami", "Show your certificate: who you are, and until when."),
+    "completion": ("lgi.cli.completion:completion", "Print the completion script for your shell."),
     "init": ("lgi.cli.init:init", "Make a new project: its authority, server and first administrator."),
     "admin": ("lgi.cli.admin:admin", "Manage a project: grants, resources, servers, updates, database."),
     "daemon": ("lgi.cli.daemon:daemon", "Verify the configuration of a resource daemon."),
@@ -48,6 +55,13 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands by their names in the table, and the options."""
+        found = [
+            CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands in the help, from the table."""
         with formatter.section("Commands"):
@@ -62,7 +76,7 @@ class LazyGroup(click.Group):
     type=click.Path(path_type=Path),
     help="Configuration directory; ~/.LGI, or what LGI_CONFIG says.",
 )
-@click.option("--server", metavar="URL", default="", help="Project server, in place of the configured one.")
+@click.option("--server", metavar="URL", default="", help="Project server to use, and no other.")
 @click.option("--project", metavar="NAME", default="", help="Project, in place of the configured one.")
 @common_options
 @click.version_option(__version__, prog_name="lgi", message="%(prog)s %(version)s")
@@ -71,6 +85,13 @@ def lgi(options: Options, config: Path | None, server: str, project: str) -> Non
     """Leiden Grid Infrastructure: jobs on the machines of a project.
 
     Who you are and which server you use is in the directory ~/.LGI, which the project's administrator hands out.
+    Jobs go to any server of the project; a job is 12, or 12@SERVER where there are several servers.
+
+    \b
+    Examples:
+      lgi submit -a hello_world --input "hi" --wait
+      lgi submit -a lj_md -i example.input argon38.xyz --get results
+      lgi list --state queued,running
     """
     options.config, options.server, options.project = config, server, project
 

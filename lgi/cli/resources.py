@@ -17,7 +17,13 @@ from lgi.cli.show import duration, resource_value
 @common_options
 @pass_options
 def resources(options: Options) -> int:
-    """List the project's resources, the applications each offers, and when it last called the server."""
+    """List the project's resources, the applications each offers, and when it last called the server.
+
+    \b
+    Examples:
+      lgi resources
+      lgi resources --json | jq -r '.[].applications[]' | sort -u
+    """
 
     async def work(reactor: Any, screen: Screen) -> int:
         async with session(reactor, screen, options) as opened:
@@ -28,7 +34,7 @@ def resources(options: Options) -> int:
 
 async def list_resources(session: Session, now: float) -> int:
     """Show the table; `now` in Unix seconds."""
-    rows = await session.patience.ask(session.user.resources)
+    rows = await session.grid.resources()
     session.screen.result([resource_value(row) for row in rows])
     if not rows:
         session.screen.line("no resources")
@@ -43,5 +49,5 @@ async def list_resources(session: Session, now: float) -> int:
 
 async def offers(session: Session) -> str:
     """A hint that says which applications there are."""
-    names = sorted({name for row in await session.user.resources() for name in row.applications})
+    names = sorted({name for row in await session.grid.resources() for name in row.applications})
     return f"the project's resources offer {', '.join(names)}" if names else "no resource offers any application yet"

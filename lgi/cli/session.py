@@ -16,32 +16,56 @@ from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogBeginner
 
 from lgi.cli.options import Options
 from lgi.cli.screen import Screen, standard_screen
+from lgi.client.grid import Grid
 from lgi.client.patience import Patience
 from lgi.client.post import Server, connect
 from lgi.client.repository import RepositoryClient
+from lgi.client.servers import KnownServers
 from lgi.client.settings import UserSettings, read_settings
 from lgi.client.user import UserClient
 from lgi.tls import ClientPolicy, load_credentials
 
 BUSY = 90.0  # seconds for which a command goes on asking a server that says back-off
+RESTART = 10.0  # seconds that a server may be away without a command failing that only looks
 GOODBYE = 1.0
 
 
 @attrs.frozen(kw_only=True)
 class Session:
-    """What the coroutine of a command works with; `user` asks in the name of `settings`."""
+    """What the coroutine of a command works with; `grid` and `user` ask in the name of `settings`.
+
+    With `patience` calls may be repeated that do no harm when they are done twice.
+    """
 
     reactor: Any
     screen: Screen
     http: HTTPClient
     settings: UserSettings
     patience: Patience
+    grid: Grid
 
     @property
     def user(self) -> UserClient:
-        """The calls of a user."""
-        server = Server(http=self.http, reactor=self.reactor, url=self.settings.server, project=self.settings.project)
-        return UserClient(server=server, user=self.settings.user, groups=self.settings.groups)
+        """The calls of the configured server."""
+        return self.grid.user()
+
+
+def opened_grid(
+    reactor: Any,
+    http: HTTPClient,
+    settings: UserSettings,
+    patience: Patience,
+    *,
+    alone: bool = False,
+    known: KnownServers | None = None,
+) -> Grid:
+    """The project of these settings; `alone` takes their server for the only one."""
+
+    def calls(url: str) -> UserClient:
+        server = Server(http=http, reactor=reactor, url=url, project=settings.project)
+        return UserClient(server=server, user=settings.user, groups=settings.groups)
+
+    return Grid(connect=calls, server=settings.server, patience=patience, known=known, alone=alone)
 
 
 @asynccontextmanager
@@ -59,16 +83,16 @@ async def connected(reactor: Any, certificate: Path, key: Path, ca_chain: Path) 
 
 @asynccontextmanager
 async def session(reactor: Any, screen: Screen, options: Options) -> AsyncIterator[Session]:
-    """A session of the user whose configuration directory the options name; raises SettingsError, TLSFileError."""
+    """A session of the user whose configuration directory the options name; raises SettingsError, TLSFileError.
+
+    A server that the options name is used alone.
+    """
     settings = read_settings(options.directory, server=options.server, project=options.project)
     async with connected(reactor, settings.certificate, settings.privatekey, settings.ca_chain) as http:
-        yield Session(
-            reactor=reactor,
-            screen=screen,
-            http=http,
-            settings=settings,
-            patience=Patience(reactor, busy=BUSY, note=screen.note),
-        )
+        patience = Patience(reactor, busy=BUSY, unreachable=RESTART, note=screen.note)
+        known = KnownServers.of(settings.server, settings.project)
+        grid = opened_grid(reactor, http, settings, patience, alone=bool(options.server), known=known)
+        yield Session(reactor=reactor, screen=screen, http=http, settings=settings, patience=patience, grid=grid)
 
 
 def repository(reactor: Any, http: HTTPClient, url: str) -> RepositoryClient:

@@ -142,8 +142,8 @@ def _own_specifics(job: Job) -> str:
         return job.job_specifics
 
 
-def details(answer: JobAnswer) -> Iterator[str]:
-    """The lines that tell everything about a job."""
+def details(answer: JobAnswer, reference: str = "") -> Iterator[str]:
+    """The lines that tell everything about a job, which goes by its number if not by `reference`."""
     job = answer.job
     fields = {
         "State": f"{state(job)} since {moment(job.state_time_stamp)}",
@@ -155,7 +155,7 @@ def details(answer: JobAnswer) -> Iterator[str]:
         "Specifics": _own_specifics(job),
         "Repository": tag(job, REPOSITORY_URL),
     }
-    yield f"Job {job.job_id}"
+    yield f"Job {reference or job.job_id}"
     for name, value in fields.items():
         if value:
             yield f"  {name + ':':<13}{printable(value)}"

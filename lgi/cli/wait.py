@@ -2,224 +2,240 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 import click
-from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, TimeoutError, gatherResults
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, TimeoutError, gatherResults
 
-from lgi.cli.jobs import ABOUT_ONE_JOB, JOB_ID
+from lgi.cli.follow import Shown, good, shown, words
 from lgi.cli.options import Options, common_options, pass_options
-from lgi.cli.screen import Screen, as_text, printable
+from lgi.cli.references import JOB, Naming, Place, located, naming
+from lgi.cli.screen import Screen
 from lgi.cli.session import Session, run, session
-from lgi.cli.show import duration, job_value, state, succeeded, targets
-from lgi.client.answers import JobAnswer, ServerRefused
+from lgi.client.answers import ServerRefused
+from lgi.client.grid import PlacedJob
 from lgi.client.patience import Patience
 from lgi.client.post import CONNECTIONS
+from lgi.client.reference import JobReference
 from lgi.client.transfer import Stall
-from lgi.errors import ErrorNumber
-from lgi.states import TERMINAL, JobState
+from lgi.client.watch import ABOUT_ONE_JOB, LONGEST_PAUSE, Followed, Watch
+from lgi.states import JobState
 
-FIRST_PAUSE = 0.2
-LONGEST_PAUSE = 2.0
-PAUSE_GROWTH = 1.4
-OUTAGE = 60.0
+OUTAGE = 3600.0
 TIMED_OUT = 124  # as of timeout(1)
-REDRAW = 0.5
-LAST_LINES = 8
-
-
-@attrs.define(kw_only=True)
-class Followed:
-    """A job that is being followed; `refused` where the server does not let us."""
-
-    job_id: int
-    answer: JobAnswer | None = None
-    gone: bool = False
-    refused: bool = False
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more will happen to it."""
-        return self.gone or self.refused or (self.answer is not None and self.answer.job.state in TERMINAL)
-
-    @property
-    def good(self) -> bool:
-        """Whether it has finished without a failure that is known."""
-        return not self.gone and self.answer is not None and succeeded(self.answer.job)
-
-    @property
-    def state(self) -> str:
-        """What there is to say about it in a few words."""
-        if self.gone:
-            return "deleted"
-        if self.answer is None:
-            return "not known" if self.refused else "asking"
-        job = self.answer.job
-        return f"{job.state.value} on {targets(job)}" if job.state is JobState.RUNNING else state(job)
-
-    @property
-    def value(self) -> dict[str, Any]:
-        """The job for JSON."""
-        if self.gone or self.answer is None:
-            return {"job_id": self.job_id, "state": JobState.DELETED.value if self.gone else None}
-        return job_value(self.answer)
+MANY_LATE = 10
 
 
 @click.command()
-@click.argument("jobs", metavar="JOB...", nargs=-1, type=JOB_ID, required=True)
-@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0), help="Give up after this time.")
+@click.argument("jobs", metavar="JOB...", nargs=-1, type=JOB, required=True)
+@click.option("--any", "first", is_flag=True, help="Return as soon as one of them is over.")
+@click.option(
+    "--timeout", metavar="SECONDS", type=click.FloatRange(min=0), help="Give up after this time; 0 looks once."
+)
 @click.option(
     "--interval",
     metavar="SECONDS",
     type=click.FloatRange(min=0.1),
     default=LONGEST_PAUSE,
     show_default=True,
-    help="Longest time between two looks.",
+    help="Longest time between two looks at a server that cannot tell of changes.",
 )
 @common_options
 @pass_options
-def wait(options: Options, jobs: tuple[int, ...], timeout: float | None, interval: float) -> int:
+def wait(
+    options: Options, jobs: tuple[JobReference, ...], first: bool, timeout: float | None, interval: float
+) -> int:
     """Follow each JOB until it is finished, aborted or deleted.
 
     Exits 0 when all have finished (with exit status 0, where that is known), 1 when one has not, 124 on a timeout.
+    With --any the first that is over decides. Ctrl-C ends the waiting, not the jobs.
+
+    \b
+    Examples:
+      lgi wait 12 13
+      lgi wait $(lgi list -q --state queued,running)
+      lgi wait --timeout 0 12 && echo finished
     """
 
     async def work(reactor: Any, screen: Screen) -> int:
         async with session(reactor, screen, options) as opened:
-            return await wait_for(opened, jobs, timeout=timeout, interval=interval)
+            places = await located(opened, jobs)
+            if not places:
+                screen.result([])
+                return 1
+            several = len(jobs) > 1
+            status = await wait_for(opened, places, timeout=timeout, interval=interval, first=first, several=several)
+            return status or int(screen.failed)
 
     return run(options, work)
 
 
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """What has become of jobs: whether it was in time, and which was over first where that was all that counted."""
+
+    followed: tuple[Followed, ...]
+    called: Naming
+    in_time: bool = True
+    first: Followed | None = None
+
+    @property
+    def status(self) -> int:
+        """The exit status."""
+        if self.first is not None:
+            return 0 if good(self.first) else 1
+        if not self.in_time and not all(one.over for one in self.followed):
+            return TIMED_OUT
+        return 0 if all(good(one) for one in self.followed) else 1
+
+    def value(self, one: Followed) -> dict[str, Any]:
+        """A job for JSON."""
+        if one.gone or one.answer is None:
+            reference = self.called.reference(one.server, one.job_id)
+            state = JobState.DELETED.value if one.gone else None
+            return {"reference": reference, "server": one.server, "job_id": one.job_id, "state": state}
+        return self.called.value(PlacedJob(server=one.server, answer=one.answer))
+
+
 async def wait_for(
-    session: Session, jobs: tuple[int, ...], *, timeout: float | None = None, interval: float = LONGEST_PAUSE
+    session: Session,
+    places: Sequence[Place],
+    *,
+    timeout: float | None = None,
+    interval: float = LONGEST_PAUSE,
+    first: bool = False,
+    several: bool = False,
 ) -> int:
-    """Follow the jobs, show what happens to them, and return the exit status; `timeout` and `interval` in seconds."""
+    """Follow the jobs, show what happens to them, and return the exit status; `timeout` and `interval` in seconds.
+
+    For JSON `several` gives an array where there is a single job too.
+    """
+    outcome = await followed_to_the_end(session, places, timeout=timeout, interval=interval, first=first)
+    report(session.screen, outcome, several=several or len(places) > 1)
+    return outcome.status
+
+
+def report(screen: Screen, outcome: Outcome, *, several: bool) -> None:
+    """The jobs for JSON."""
+    if outcome.first is not None:
+        screen.result(outcome.value(outcome.first))
+    else:
+        values = [outcome.value(one) for one in outcome.followed]
+        screen.result(values if several else values[0])
+
+
+async def followed_to_the_end(
+    session: Session,
+    places: Sequence[Place],
+    *,
+    timeout: float | None = None,
+    interval: float = LONGEST_PAUSE,
+    first: bool = False,
+) -> Outcome:
+    """What becomes of the jobs, shown meanwhile; raises what asking for them raises."""
     screen = session.screen
-    followed = [Followed(job_id=job_id) for job_id in dict.fromkeys(jobs)]
+    called = await naming(session)
+    followed = tuple(Followed(server=server, job_id=job_id) for server, job_id in dict.fromkeys(places))
     # A job that is locked all the time is no reason to give up, the caller's timeout is.
     patience = Patience(session.reactor, busy=float("inf"), unreachable=OUTAGE, note=screen.note)
-    gate = DeferredSemaphore(CONNECTIONS)
-    in_time = True
-    with _shown(session, followed) as changed:
-        following = [
-            Deferred.fromCoroutine(_follow(session, one, patience, gate, interval, changed)) for one in followed
-        ]
-        try:
-            everything = gatherResults(following, consumeErrors=True)
-            if timeout is None:
-                await everything
+
+    async def job_wait(server: str) -> int:
+        return (await session.grid.announced(server)).job_wait
+
+    watch = Watch(
+        reactor=session.reactor,
+        connect=session.grid.user,
+        job_wait=job_wait,
+        patience=patience,
+        interval=interval,
+    )
+    try:
+        with shown(session, called, followed) as picture:
+            if timeout == 0:
+                await _look_once(session, followed, patience, picture)
+                winner, in_time = (
+                    next((one for one in followed if first and one.over and not one.refused), None),
+                    False,
+                )
             else:
-                await Stall(session.reactor, timeout).watch(everything)
-        except TimeoutError:
-            in_time = False
-        except FirstError as first:
-            problem = first.subFailure.value
-            assert isinstance(problem, Exception)
-            raise problem from None
-        finally:
-            for one in following:
-                one.cancel()
-    values = [one.value for one in followed]
-    screen.result(values if len(jobs) > 1 else values[0])
-    if not in_time:
-        late = ", ".join(f"job {one.job_id} ({one.state})" for one in followed if not one.over)
-        screen.note(f"not over after {timeout:g} s: {late}")
-        return TIMED_OUT
-    return 0 if all(one.good for one in followed) else 1
+                winner, in_time = await _followed(session, watch, followed, picture, timeout, first=first)
+    except CancelledError:
+        left = [one for one in followed if not one.over]
+        if left:
+            names = " ".join(called.reference(one.server, one.job_id) for one in left[:MANY_LATE])
+            more = " …" if len(left) > MANY_LATE else ""
+            what = "the job goes on; follow it" if len(left) == 1 else f"{len(left)} jobs go on; follow them"
+            screen.note(f"{what} again with: lgi wait {names}{more}")
+        raise
+    outcome = Outcome(followed=followed, called=called, in_time=in_time, first=winner)
+    if outcome.status == TIMED_OUT:
+        _say_late(screen, outcome, timeout or 0)
+    return outcome
 
 
-async def _follow(
+def _say_late(screen: Screen, outcome: Outcome, timeout: float) -> None:
+    late = [one for one in outcome.followed if not one.over]
+    names = [f"job {outcome.called.reference(one.server, one.job_id)} ({words(one)})" for one in late[:MANY_LATE]]
+    more = f" and {len(late) - MANY_LATE} more" if len(late) > MANY_LATE else ""
+    when = f"after {timeout:g} s" if timeout else "yet"
+    screen.note(f"not over {when}: {', '.join(names)}{more}")
+
+
+async def _followed(
     session: Session,
-    one: Followed,
-    patience: Patience,
-    gate: DeferredSemaphore,
-    interval: float,
-    changed: Callable[[Followed], None],
-) -> None:
-    pause = FIRST_PAUSE
-    while True:
-        before = one.state
+    watch: Watch,
+    followed: Sequence[Followed],
+    picture: Shown,
+    timeout: float | None,
+    *,
+    first: bool,
+) -> tuple[Followed | None, bool]:
+    """The one that was over first, if that is asked for; and whether it was in time."""
+    winner: list[Followed] = []
+    ending: list[Any] = []
+
+    def changed(one: Followed) -> None:
+        picture.changed(one)
+        if first and one.over and not one.refused and not winner:
+            winner.append(one)
+            ending.append(session.reactor.callLater(0, following.cancel))
+
+    async def follow() -> None:
+        await picture.beside(watch.follow(followed, changed))
+
+    following = Deferred.fromCoroutine(follow())
+    try:
+        if timeout is None:
+            await following
+        else:
+            await Stall(session.reactor, timeout).watch(following)
+    except TimeoutError:
+        return None, False
+    except CancelledError:
+        if not winner:
+            raise
+    finally:
+        for call in ending:
+            if call.active():
+                call.cancel()
+    return (winner[0] if winner else None), True
+
+
+async def _look_once(session: Session, followed: Sequence[Followed], patience: Patience, picture: Shown) -> None:
+    gate = DeferredSemaphore(CONNECTIONS)
+
+    async def look(one: Followed) -> None:
         await gate.acquire()
         try:
-            one.answer = await patience.ask(session.user.job, one.job_id)
+            one.answer = await patience.ask(session.grid.user(one.server).job, one.job_id)
         except ServerRefused as problem:
             if problem.number not in ABOUT_ONE_JOB:
                 raise
-            if one.answer is not None and problem.number == ErrorNumber.JOB_UNKNOWN:
-                one.gone = True
-            else:
-                one.refused = True
-                session.screen.complain(problem, f"job {one.job_id}")
+            one.refused = problem
         finally:
             gate.release()
-        if one.state != before:
-            changed(one)
-            pause = FIRST_PAUSE
-        if one.over:
-            return
-        await deferLater(session.reactor, min(pause, interval))
-        pause *= PAUSE_GROWTH
+        picture.changed(one)
 
-
-@contextmanager
-def _shown(session: Session, followed: list[Followed]) -> Iterator[Callable[[Followed], None]]:
-    """Gives what to call when a job has changed: a picture kept up to date on a terminal, else a line for each."""
-    screen = session.screen
-    if not screen.terminal:
-        yield lambda one: None if one.refused else screen.line(printable(f"job {one.job_id}: {one.state}"))
-        return
-    from rich.live import Live
-
-    console = screen.console()
-    first = picture(followed, time.time())
-    with Live(first, console=console, auto_refresh=False) as live, screen.drawing(console):
-
-        def draw(_one: Followed | None = None) -> None:
-            live.update(picture(followed, time.time()), refresh=True)
-
-        redrawing = LoopingCall(draw)
-        redrawing.clock = session.reactor
-        redrawing.start(REDRAW, now=False)
-        try:
-            yield draw
-        finally:
-            redrawing.stop()
-            draw()
-
-
-_COLOURS = {
-    JobState.RUNNING: "cyan",
-    JobState.FINISHED: "green",
-    JobState.ABORTING: "yellow",
-    JobState.ABORTED: "red",
-}
-
-
-def picture(followed: list[Followed], now: float) -> Any:
-    """The jobs as a terminal shows them: state, since when, the last lines of output; `now` in Unix seconds."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
-    last: list[Text] = []
-    for one in followed:
-        if one.answer is None:
-            table.add_row(Text(f"job {one.job_id}"), Text(one.state))
-            continue
-        job = one.answer.job
-        colour = "red" if one.over and not one.good else _COLOURS.get(job.state, "")
-        since = "" if one.over else f"for {duration(now - job.state_time_stamp)}"
-        application = Text(printable(job.application))
-        table.add_row(Text(f"job {one.job_id}"), Text(printable(one.state), style=colour), application, Text(since))
-        lines = as_text(job.output or b"").rstrip("\n").split("\n")[-LAST_LINES if len(followed) == 1 else -1 :]
-        heading = [] if len(followed) == 1 else [f"job {one.job_id}:"]
-        if job.output:
-            last.extend(Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in heading + lines)
-    return Group(table, *last)
+    await gatherResults([Deferred.fromCoroutine(look(one)) for one in followed], consumeErrors=True)

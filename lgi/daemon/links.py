@@ -105,6 +105,7 @@ class Link:
         self._opening = DeferredLock()
         self._slots = DeferredSemaphore(CALLS_AT_ONCE)
         self._closing = False
+        self._unended: set[int] = set()
         self._wait: Deferred[tuple[str, ...]] | None = None
         self._unlocking: dict[int, Deferred[None]] = {}
 
@@ -273,6 +274,9 @@ class Link:
                 problem = trouble
                 if self._quiet_until <= self._clock.seconds():
                     break
+        if isinstance(problem, NoAnswer) and not self._closing:
+            # Its locks keep jobs from everybody: as soon as the server answers again.
+            self._unended.add(session_id)
         _log.debug(
             "{url}: session {session_id} not signed off: {problem}",
             url=self.url,
@@ -314,6 +318,11 @@ class Link:
         if self._problem:
             self._problem = ""
             _log.info("{url} answers again for project {project}", url=self.url, project=self.project)
+        left, self._unended = self._unended, set()
+        for session_id in left:
+            Deferred.fromCoroutine(self._sign_off(session_id)).addErrback(
+                lambda failure: _log.failure("a session could not be signed off", failure)
+            )
 
 
 def _same(job_id: int, answer: JobAnswer) -> Job:

@@ -81,8 +81,8 @@ def environment(job: JobDirectory | None, inherited: Mapping[str, str]) -> dict[
     """What a script finds in its environment, and nothing else of the daemon's.
 
     PATH begins with the daemon's own programs, so that `lgi` is found; HOME and LANG are the daemon's, and so is what
-    the commands of batch systems and Python functions need to find their own. In a sandbox HOME and TMPDIR are the job's directory: the
-    daemon's home is root's, and what is left in /tmp stays there.
+    the commands of batch systems and Python functions need to find their own. In a sandbox HOME and TMPDIR are the
+    job's directory: the daemon's home is root's, and what is left in /tmp stays there.
     """
     path = str(Path(sys.executable).parent)
     wanted = {

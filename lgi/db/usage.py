@@ -18,7 +18,15 @@ from lgi.lists import decode_list
 
 
 class AccountFull(Exception):
-    """A user's files would take more than they may."""
+    """The files of `user` would take more than they may."""
+
+    def __init__(self, user: str) -> None:
+        self.user = user
+        super().__init__(user)
+
+
+class RepositoryFull(Exception):
+    """The files of a repository would take more than they may."""
 
 
 @attrs.frozen(kw_only=True)
@@ -41,7 +49,7 @@ def charge(connection: Connection, user: str, size: int, limit: int = 0) -> None
         return
     _open(connection, user)
     if not connection.execute(adding).rowcount:
-        raise AccountFull
+        raise AccountFull(user)
 
 
 def _open(connection: Connection, user: str) -> None:
@@ -85,14 +93,22 @@ def _count(connection: Connection, row: Any, size: int, limit: int) -> Charge:
     return charged
 
 
-def reserve(connection: Connection, repository: str, delta: int, limit: int = 0) -> Charge | None:
+def reserve(
+    connection: Connection, repository: str, delta: int, *, user_limit: int = 0, limit: int = 0
+) -> Charge | None:
     """Count so much more, or less, for the job that has a repository; None if no job has it.
 
-    Raises AccountFull where its owner's files would take more than `limit` then. The charge is less than `delta` says
-    where more is taken off than was counted.
+    Raises RepositoryFull where its files would take more than `limit` then, AccountFull where those of its owner
+    would take more than `user_limit`; 0 is no limit, and what shrinks is welcome, also where the limit was once
+    higher. The charge is less than `delta` says where more is taken off than was counted.
     """
     row = _held(connection, repository)
-    return None if row is None else _count(connection, row, max(0, row.repository_size + delta), limit)
+    if row is None:
+        return None
+    size = max(0, row.repository_size + delta)
+    if delta > 0 and limit and size > limit:
+        raise RepositoryFull
+    return _count(connection, row, size, user_limit)
 
 
 def recount(connection: Connection, repository: str, size: int) -> bool:

@@ -1,11 +1,10 @@
-"""Changes to repositories, within what a repository and a user may take, and one at a time in each repository."""
+"""Changes to repositories, within what a repository and a user may take, and one at a time of each file."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-import attrs
 from twisted.internet.defer import DeferredLock
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
@@ -17,19 +16,9 @@ from lgi.httpd.spool import SpooledFile
 from lgi.repository.conditions import Conditions
 from lgi.repository.files import Repositories
 from lgi.repository.store import FileState
-from lgi.repository.usage import Unlimited, Usage, UsageExceeded, owner_of
+from lgi.repository.usage import Unlimited, Usage, UsageExceeded
 
 _log = Logger()
-
-
-@attrs.frozen(kw_only=True)
-class _Seen:
-    """What there is before a change: sizes in bytes, of the file and of all, and the file's state if it was asked."""
-
-    owner: str
-    old: int
-    total: int
-    state: FileState | None
 
 
 class Keeper:
@@ -38,26 +27,26 @@ class Keeper:
     def __init__(self, repositories: Repositories, usage: Usage | None = None) -> None:
         self._repositories = repositories
         self._usage: Usage = usage or Unlimited()
-        self._locks: dict[str, tuple[DeferredLock, int]] = {}
+        self._locks: dict[tuple[str, str], tuple[DeferredLock, int]] = {}
 
     async def create(self, repository: str, write_access: Sequence[str], uploads: Sequence[Upload]) -> None:
         """Make a repository; raises UsageExceeded, NameRefused or OSError, and leaves nothing behind then.
 
         Its files count for their owner when its job does.
         """
-        self._check_size(sum(upload.file.size for upload in uploads))
+        limit = self._repositories.max_repository_size
+        if sum(upload.file.size for upload in uploads) > limit:
+            raise UsageExceeded("max_repository_size: the files of a repository together", limit)
         await deferToThread(self._repositories.create, repository, write_access, uploads)
 
     async def remove(self, repository: str) -> None:
         """Remove a repository, of which the job is gone and counts no more; raises OSError, NameRefused."""
-        async with self._alone(repository):
-            await deferToThread(self._repositories.remove, repository)
+        await deferToThread(self._repositories.remove, repository)
 
     async def check_room(self, repository: str, name: str, size: int) -> None:
         """Raise UsageExceeded where a file of this size would not be taken, before any of it has come."""
-        seen = await deferToThread(self._look, repository, name, Conditions())
-        self._check_size(seen.total - seen.old + size, size - seen.old)
-        await self._usage.release(await self._usage.reserve(repository, seen.owner, size - seen.old))
+        growth = size - _size(await self.state(repository, name))
+        await self._usage.release(await self._usage.reserve(repository, growth))
 
     async def keep(self, repository: str, name: str, file: SpooledFile, conditions: Conditions) -> None:
         """Put a received file in place.
@@ -65,37 +54,36 @@ class Keeper:
         Raises Refused where the conditions do not hold, UsageExceeded, FileNotFoundError for an unknown repository,
         NotAFile or OSError, and changes nothing then.
         """
-        async with self._alone(repository):
-            seen = await deferToThread(self._look, repository, name, conditions)
-            check(conditions, seen.state)
-            growth = file.size - seen.old
-            self._check_size(seen.total + growth, growth)
-            await self._counted(repository, seen.owner, growth, self._repositories.store.keep, name, file)
+        async with self._alone(repository, name):
+            state = await self.state(repository, name)
+            check(conditions, state)
+            await self._counted(repository, file.size - _size(state), self._repositories.store.keep, name, file)
 
     async def delete(self, repository: str, name: str, conditions: Conditions) -> None:
         """Delete a file; raises Refused where the conditions do not hold, FileNotFoundError, OSError."""
-        async with self._alone(repository):
-            seen = await deferToThread(self._look, repository, name, conditions)
-            check(conditions, seen.state)
-            await self._counted(repository, seen.owner, -seen.old, self._repositories.store.delete, name)
+        async with self._alone(repository, name):
+            state = await self.state(repository, name)
+            check(conditions, state)
+            await self._counted(repository, -_size(state), self._repositories.store.delete, name)
 
-    async def _counted(
-        self, repository: str, owner: str, growth: int, change: Callable[..., None], *arguments: object
-    ) -> None:
+    async def _counted(self, repository: str, growth: int, change: Callable[..., None], *arguments: object) -> None:
         """Make a change that is counted, and count anew what is there where it failed: it may be half made."""
-        reservation = await self._usage.reserve(repository, owner, growth)
+        reservation = await self._usage.reserve(repository, growth)
         try:
             await deferToThread(change, repository, *arguments)
+        except FileNotFoundError:
+            await self._usage.release(reservation)
+            raise
         except Exception:
             await self._usage.release(reservation)
             try:
-                seen = await deferToThread(self._look, repository, "", Conditions())
-                await self._usage.recount(repository, owner, seen.total)
+                files = await deferToThread(self._repositories.list, repository)
+                size = sum(file.size for file in files if not file.name.startswith("."))
+                await self._usage.recount(repository, size)
             except (OSError, LGIError) as problem:
                 # What the change itself failed with is what is told.
                 _log.error("{repository} cannot be counted: {problem}", repository=repository, problem=problem)
             raise
-        await self._usage.settle(reservation)
 
     async def state(self, repository: str, name: str) -> FileState | None:
         """What a file is, None where there is none; raises OSError."""
@@ -111,25 +99,11 @@ class Keeper:
         finally:
             file.close()
 
-    def _look(self, repository: str, name: str, conditions: Conditions) -> _Seen:
-        sizes = {file.name: file.size for file in self._repositories.list(repository)}
-        return _Seen(
-            owner=owner_of(self._repositories.store.writers(repository)),
-            old=sizes.get(name, 0),
-            total=sum(size for file, size in sizes.items() if not file.startswith(".")),
-            state=self._state(repository, name) if conditions else None,
-        )
-
-    def _check_size(self, total: int, growth: int = 1) -> None:
-        limit = self._repositories.max_repository_size
-        # What shrinks is welcome, also where the limit was once higher.
-        if growth > 0 and total > limit:
-            raise UsageExceeded("max_repository_size: the files of a repository together", limit)
-
     @asynccontextmanager
-    async def _alone(self, repository: str) -> AsyncIterator[None]:
-        lock, users = self._locks.get(repository, (DeferredLock(), 0))
-        self._locks[repository] = lock, users + 1
+    async def _alone(self, repository: str, name: str) -> AsyncIterator[None]:
+        key = repository, name
+        lock, users = self._locks.get(key, (DeferredLock(), 0))
+        self._locks[key] = lock, users + 1
         try:
             await lock.acquire()
             try:
@@ -137,11 +111,15 @@ class Keeper:
             finally:
                 lock.release()
         finally:
-            _, users = self._locks[repository]
+            _, users = self._locks[key]
             if users > 1:
-                self._locks[repository] = lock, users - 1
+                self._locks[key] = lock, users - 1
             else:
-                del self._locks[repository]
+                del self._locks[key]
+
+
+def _size(state: FileState | None) -> int:
+    return 0 if state is None else state.size
 
 
 def check(conditions: Conditions, state: FileState | None) -> None:

@@ -115,7 +115,10 @@ class Receiver:
         try:
             if size is not None and size >= _PROBED:
                 await self._keeper.check_room(address.repository, address.name, size)
-            if span is None or span.first is None:
+            if span is None:
+                return admission
+            if span.first is None:
+                await deferToThread(self._check_there, span)
                 return attrs.evolve(admission, span=span)
             part = await deferToThread(self._part, span)
         except LGIError as problem:
@@ -154,12 +157,24 @@ class Receiver:
             raise Refused(400, f"the body has not the bytes {first} to {last} of {total}")
         return Span(upload=upload, first=first, size=size)
 
+    def _check_there(self, span: Span) -> None:
+        # Resources may change what is not there, too: they would fill the disk with parts of it.
+        repository = span.upload.repository
+        if not self._repositories.store.writers(repository) and not self._repositories.is_there(repository):
+            raise Refused(404, "there is no such repository")
+
     def _part(self, span: Span) -> Part:
         try:
             part = self._repositories.unfinished.open(span.upload)
         except InUse:
             raise Refused(409, "another connection is sending this upload; wait and try again") from None
         try:
+            try:
+                # Only now: what is removed from here on forgets this part too.
+                self._check_there(span)
+            except Refused:
+                part.discard()
+                raise
             if span.first == 0:
                 part.cut(0)
             elif span.first != part.size:

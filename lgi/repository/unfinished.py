@@ -62,9 +62,9 @@ class Part(SpooledFile):
     def held_back(self, total: int) -> int:
         """How much of it counts: a whole upload that is not in place has its last byte sent again, to be tried again.
 
-        Raises OSError.
+        One that is in place is not touched any more, whatever failed after that. Raises OSError.
         """
-        if self.size >= total:
+        if self.size >= total and self._path is not None:
             self.cut(max(0, total - 1))
         return self.size
 

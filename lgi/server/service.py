@@ -86,7 +86,12 @@ def make_site(
     """The whole HTTP side; `peers` has `identify(transport)`, which tests replace, as they do `neighbours`."""
     envelope = Envelope(lgi_version=__version__, ca_certificate_url=config.server.ca_certificate_url)
     url = config.server.url.rstrip("/")
-    keeper = Keeper(repositories, Accounts(databases=databases.values(), limit=config.repository.max_user_size))
+    accounts = Accounts(
+        databases=databases.values(),
+        repository_limit=config.repository.max_repository_size,
+        user_limit=config.repository.max_user_size,
+    )
+    keeper = Keeper(repositories, accounts)
     projects = Projects(
         by_name={
             name: Project(

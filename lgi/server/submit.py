@@ -133,7 +133,7 @@ def _charge(connection: Connection, project: Project, job: Job) -> None:
     try:
         charge(connection, job.account, job.repository_size, project.user_files)
     except AccountFull:
-        raise UsageExceeded(f"the files of {job.account}", project.user_files) from None
+        raise UsageExceeded(f"max_user_size: the files of {job.account}", project.user_files) from None
 
 
 async def _with_repository(

@@ -109,7 +109,9 @@ class GrantsContract(ContractCase):
         database = Database(reactor, self.new_engine(THREADS), threads=THREADS)
         database.start()
         self.addCleanup(database.stop)
-        repositories = Repositories.local(root=Path(self.mktemp()).absolute(), location="LGI@localhost", url="https://h/r")
+        repositories = Repositories.local(
+            root=Path(self.mktemp()).absolute(), location="LGI@localhost", url="https://h/r"
+        )
         repositories.prepare()
         return Project(
             name="LGI",

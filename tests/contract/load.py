@@ -104,7 +104,9 @@ class LoadCase(ContractCase):
         database = Database(reactor, self.new_engine(THREADS), threads=THREADS)
         database.start()
         self.addCleanup(database.stop)
-        repositories = Repositories.local(root=Path(self.mktemp()).absolute(), location="LGI@localhost", url="https://h/r")
+        repositories = Repositories.local(
+            root=Path(self.mktemp()).absolute(), location="LGI@localhost", url="https://h/r"
+        )
         repositories.prepare()
         return Project(
             name="LGI",

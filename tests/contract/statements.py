@@ -152,10 +152,10 @@ class CallsCase(LoadCase):
 
     async def check_files_that_are_counted(self) -> None:
         job, _files = await submit.submit_of_user(self.server, MARK, POSTED, [])
-        accounts = Accounts(databases=[self.server.database], limit=100)
+        accounts = Accounts(databases=[self.server.database], user_limit=100)
         # The first one opens the account.
         for at_most, size in ((5, 60), (3, 40), (3, -50)):
-            await self.statements(at_most, partial(accounts.reserve, job.repository, "mark", size))
+            await self.statements(at_most, partial(accounts.reserve, job.repository, size))
         self.assertEqual(self.fetch(job.job_id).repository_size, 50)
         await self.statements(7, partial(jobs.delete, self.server, MARK, job.job_id))
         self.assertEqual(self.run_in(used_by, "mark"), 0)

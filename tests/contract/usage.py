@@ -70,10 +70,10 @@ class UsageContract(ContractCase):
         self.assertEqual(self.run_in(reserve, repository, -7), Charge(user="mark", size=-7))
         self.assertEqual((self.used(), self.counted()), (9, {repository: 8, others: 1}))
         self.assertEqual(self.run_in(reserve, repository, 0), Charge(user="mark", size=0))
-        self.assertRaises(AccountFull, self.run_in, reserve, repository, 2, 10)
+        self.assertRaises(AccountFull, self.run_in, reserve, repository, 2, user_limit=10)
         self.assertEqual((self.used(), self.counted()), (9, {repository: 8, others: 1}))
         # What shrinks is never refused, also where the limit was once higher.
-        self.assertEqual(self.run_in(reserve, repository, -1, 3), Charge(user="mark", size=-1))
+        self.assertEqual(self.run_in(reserve, repository, -1, user_limit=3), Charge(user="mark", size=-1))
 
     def test_no_more_is_taken_off_than_was_counted(self) -> None:
         """As with files that were there before anything was counted."""
@@ -83,7 +83,7 @@ class UsageContract(ContractCase):
         self.assertEqual((self.used(), self.counted()), (10, {repository: 0}))
 
     def test_a_repository_without_a_job_is_not_counted(self) -> None:
-        self.assertIsNone(self.run_in(reserve, "JOB_none", 5, 1))
+        self.assertIsNone(self.run_in(reserve, "JOB_none", 5, user_limit=1))
         self.assertFalse(self.run_in(recount, "JOB_none", 5))
         self.assertEqual(self.run_in(sums), ({}, {}))
 
@@ -132,7 +132,7 @@ class UsageContract(ContractCase):
 
         def upload(number: int) -> None:
             try:
-                self.run_in(reserve, repositories[number % 3], 10, limit)
+                self.run_in(reserve, repositories[number % 3], 10, user_limit=limit)
             except AccountFull:
                 full.append(number)
 

@@ -243,7 +243,7 @@ class FaultTests(PartCase):
 class LimitTests(PartCase):
     """Files that are too large, one by one or together."""
 
-    edits: ClassVar[dict[str, object]] = {"max_file_size": 1000}
+    edits: ClassVar[dict[str, object]] = {"max_file_size": "1000\nmax_repository_size = 900"}
 
     async def test_file(self) -> None:
         answer = await self.answers(413, None, self.send("0-9/1001", DATA[:10]))
@@ -254,11 +254,11 @@ class LimitTests(PartCase):
     async def test_repository(self) -> None:
         """The files of a repository together; what replaces a file counts by the difference."""
         there = sum(file.size for file in self.server.repositories.list(self.name) if not file.name.startswith("."))
-        object.__setattr__(self.server.repositories, "max_repository_size", there + 100)
+        await self.status(200, self.ask("PUT", "filler", b"x" * (800 - there)))
         await self.status(200, self.ask("PUT", "a", b"x" * 60))
         answer = await self.status(413, self.ask("PUT", "b", b"x" * 41))
         self.assertIn("max_repository_size", answer.text)
-        self.assertIn(str(there + 100), answer.text)
+        self.assertIn("900", answer.text)
         await self.status(200, self.ask("PUT", "a", b"x" * 100))
         await self.status(413, self.ask("PUT", "a", b"x" * 101))
         self.assertEqual((self.directory / "a").read_bytes(), b"x" * 100)
@@ -268,12 +268,11 @@ class LimitTests(PartCase):
 
     async def test_submission(self) -> None:
         await self.freeze()
-        object.__setattr__(self.server.repositories, "max_repository_size", 100)
         answer: Answer = await self.server.user(
             "submit_job",
             application="hello_world",
             target_resources="any",
-            files=[("a", b"x" * 60), ("b", b"x" * 41)],
+            files=[("a", b"x" * 860), ("b", b"x" * 41)],
         )
         self.assertEqual(answer.number(), 64)
         self.assertIn("max_repository_size", answer.text)

@@ -6,17 +6,19 @@ import os
 from pathlib import Path
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred
 
 from lgi.cli.complaint import Complaint
 from lgi.cli.files import get_files, job_directory, list_files, opened_repository, put_files, remove_files
 from lgi.cli.options import Options
-from lgi.client.answers import ServerUnreachable
+from lgi.client.repository import Patience
 from lgi.client.settings import SettingsError
 from lgi.tls import TLSFileError
 from tests.unit.cli.sessions import CommandTestCase
 from tests.unit.client import fakes
 from tests.unit.client.fakes import STORE, reactor
+from tests.unit.client.resumable import Resumable
 
 
 class Transfers(CommandTestCase):
@@ -86,8 +88,10 @@ class Transfers(CommandTestCase):
         (self.folder / "to").mkdir()
         (self.folder / "to/b.csv").write_text("old")
         self.fake.script[f"repository/b07/{STORE}/b.csv"] = [fakes.cut]
-        await self.assertFailure(Deferred.fromCoroutine(self.get("b.csv")), ServerUnreachable)
-        self.assertEqual((self.got, (self.folder / "to/b.csv").read_text()), (["b.csv"], "old"))
+        self.store = attrs.evolve(self.store, patience=Patience(tries=1, jitter=lambda low, _high: low))
+        self.assertEqual(await self.get("b.csv", "energies.csv", json=True), 1)
+        self.assertIn("lgi: b.csv: the server cannot be reached", self.complaints[0])
+        self.assertEqual((self.got, (self.folder / "to/b.csv").read_text()), (["b.csv", "energies.csv"], "old"))
 
     async def test_a_name_that_would_leave_the_directory(self) -> None:
         self.fake.files = {"a/../../evil": b"x", "b.csv": b"bb"}
@@ -124,6 +128,84 @@ class Transfers(CommandTestCase):
         self.assertEqual(sorted(self.fake.files), ["odd[1]", "traj.xyz"])
         self.assertEqual(self.said, ["b.csv removed", "energies.csv removed"])
         self.assertEqual(self.complaints, ["lgi: nothere: no such file in the repository"])
+
+
+class Trees(CommandTestCase):
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        self.patch(os, "environ", {**os.environ, "TERM": "xterm", "COLUMNS": "100"})
+        self.repository = Resumable()
+        self._factory.wrappedFactory.resource = self.repository
+        self.store = attrs.evolve(self.store, patience=Patience(tries=1, jitter=lambda low, _high: low))
+        self.repository.files = {f"run{i % 2}/f{i}.csv": b"x" * i for i in range(150)}
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir()
+
+    async def test_directories_need_to_be_meant(self) -> None:
+        self.assertEqual(await get_files(self.screen(), self.store, ("run1",), self.folder), 1)
+        self.assertEqual(self.complaints, ["lgi: run1: it is a directory; -r takes all that is in it"])
+        self.assertEqual(await get_files(self.screen(), self.store, ("run1",), self.folder, recursive=True), 0)
+        self.assertEqual((len(self.said), os.listdir(self.folder)), (75, ["run1"]))
+        self.assertEqual(await remove_files(self.screen(), self.store, ("run1",)), 1)
+        self.assertEqual(await remove_files(self.screen(json=True), self.store, ("**/f1?.csv",)), 0)
+        self.assertEqual([value["name"] for value in self.value][:2], ["run0/f10.csv", "run0/f12.csv"])
+        self.assertEqual(await remove_files(self.screen(), self.store, ("*", "", "/"), recursive=True), 1)
+        self.assertIn("lgi: '': an empty name means no file; '*' or '**' means all", self.complaints)
+        self.assertEqual(self.repository.files, {})
+
+    async def test_list_of_some(self) -> None:
+        self.assertEqual(await list_files(self.screen(), self.store, ("run1/f1.csv", "run0/f1?.csv")), 0)
+        self.assertEqual(self.said[:2], ["run1/f1.csv 1 bytes", "run0/f10.csv 10 bytes"])
+        self.assertEqual(await list_files(self.screen(), self.store, ("run1/f1.csv", "x"), long=True), 1)
+        self.assertRegex(self.said[1], r"^run1/f1.csv  1 +20\d\d-\d\d-\d\d \d\d:")
+        self.assertEqual(self.complaints, ["lgi: x: no such file in the repository"])
+
+    async def test_many_on_a_terminal_get_one_line_and_one_bar(self) -> None:
+        self.repository.files["big"] = bytes(2 << 20)
+        await get_files(self.screen(terminal=True), self.store, (), self.folder, verify=True)
+        text = self.out.getvalue()
+        self.assertIn("151 files, 2.1 MB in ", text)
+        self.assertIn("of 151 files", text)
+        self.assertIn("big", text)
+        self.assertNotIn("f10.csv", text)
+
+    async def test_put_a_directory(self) -> None:
+        (self.folder / "new/sub").mkdir(parents=True)
+        (self.folder / "new/a").write_bytes(b"aa")
+        (self.folder / "new/.hidden").write_bytes(b"h")
+        (self.folder / "new/sub/b").write_bytes(b"b")
+        self.repository.files = {}
+        new = self.folder / "new"
+        self.assertEqual(await put_files(self.screen(), self.store, (new,), recursive=True, prefix="x/y/"), 1)
+        self.assertEqual(self.repository.files, {"x/y/new/a": b"aa", "x/y/new/sub/b": b"b"})
+        self.assertEqual(len(self.complaints), 1)
+        self.assertIn("new/.hidden: 'x/y/new/.hidden' cannot be the name", self.complaints[0])
+        self.assertEqual(await put_files(self.screen(), self.store, (new,)), 1)
+        self.assertIn("-r sends all that is in it", self.complaints[0])
+        self.assertEqual(await put_files(self.screen(), self.store, (self.folder / "nothing",)), 1)
+        self.assertEqual(self.complaints, [f"lgi: {self.folder / 'nothing'}: No such file or directory"])
+        (self.folder / "empty").mkdir()
+        with self.assertRaisesRegex(Complaint, "no file to send"):
+            await put_files(self.screen(), self.store, (self.folder / "empty",), recursive=True)
+        with self.assertRaisesRegex(Complaint, "--to: '../x' cannot"):
+            await put_files(self.screen(), self.store, (new,), recursive=True, prefix="../x")
+
+    async def test_refusals_say_what_to_do(self) -> None:
+        path = self.folder / "a"
+        path.write_bytes(b"a")
+        for code, words in ((403, "--write"), (409, "either a file's or a directory's"), (413, "lgi files rm")):
+            self.repository.weather = [code]
+            self.assertEqual(await put_files(self.screen(), self.store, (path,)), 1)
+            self.assertIn(words, self.complaints[0])
+
+    async def test_server_that_goes_away(self) -> None:
+        for number in range(20):
+            (self.folder / f"f{number}").write_bytes(b"x")
+        await self.stop_listening()
+        await self.pool.closeCachedConnections()
+        self.assertEqual(await put_files(self.screen(), self.store, tuple(self.folder.iterdir()), parallel=2), 1)
+        self.assertIn("the server cannot be reached", self.complaints[0])
+        self.assertRegex(self.complaints[-1], "1[89] more not moved; run the same command again")
 
 
 class Which(CommandTestCase):

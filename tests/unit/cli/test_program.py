@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import click
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ProcessDone
 from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
 from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -24,10 +26,12 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from lgi import __version__
 from lgi.ca import CertificateAuthority, Issued
-from lgi.cli.main import COMMANDS, lgi
+from lgi.cli.main import COMMANDS, _ended, lgi
+from lgi.cli.options import Options
 from lgi.tls import load_credentials, server_context_factory
+from tests.unit.cli.sessions import SERVERS, servers
 from tests.unit.client import fakes
-from tests.unit.client.fakes import RESOURCES, STATE, SUBMIT, FakeServer, reactor
+from tests.unit.client.fakes import DELETE, RESOURCES, STATE, SUBMIT, FakeServer, reactor
 
 PROGRAM = Path(sys.executable).with_name("lgi")
 
@@ -117,21 +121,33 @@ class Table(SynchronousTestCase):
         self.assertIsNone(lgi.get_command(context, "nosuch"))
 
 
-class Usage(ProgramTestCase):
-    async def test_help_names_every_command(self) -> None:
-        ran = await self.run_program("--help")
-        self.assertEqual((ran.status, ran.err), (0, ""))
-        for name in COMMANDS:
-            self.assertRegex(ran.out, rf"(?m)^  {name} ")
+class Mistakes(SynchronousTestCase):
+    """What ends before anything is asked, in this process: others take their time to start."""
 
-    async def test_version(self) -> None:
-        self.assertEqual((await self.run_program("--version")).out, f"lgi {__version__}\n")
+    def ended(self, *arguments: str) -> int:
+        """The exit status; `out` and `err` have what was said."""
+        self.out, self.err = io.StringIO(), io.StringIO()
+        self.patch(sys, "stdout", self.out)
+        self.patch(sys, "stderr", self.err)
+        return _ended(list(arguments), Options())
 
-    async def test_usage_errors(self) -> None:
+    def test_usage_errors(self) -> None:
         mistakes = (
             (("nosuch",), "nosuch.*lgi --help"),
             (("status", "--nosuch"), "--nosuch.*lgi status --help"),
-            (("status", "x"), "'x'"),
+            (("status", "x"), "'x' is not the number of a job"),
+            (("status", "12@"), "names no server"),
+            (("list", "--state", "queued,!running"), "!running"),
+            (("list", "--columns", "id,colour"), "colour.*id, state"),
+            (("list", "--since", "yesterday"), "'yesterday' is no time"),
+            (("list", "--count", "-q"), "--count or --quiet"),
+            (("logs",), "JOB"),
+            (("logs", "7", "-f", "--json"), "--follow or --json"),
+            (("cancel",), "JOB"),
+            (("completion", "cmd"), "bash"),
+            (("submit", "-a", "x", "--key", "a b"), "letters, digits"),
+            (("submit", "-a", "x", "--each"), "FILES"),
+            (("submit", "-a", "x", "--each", "-i", "-", "f"), "--input-file"),
             (("status", "7", "--state", "queued"), "--state.*for the list"),
             (("status", "--state", "asleep"), "asleep.*queued"),
             (("wait",), "JOB"),
@@ -142,14 +158,30 @@ class Usage(ProgramTestCase):
             (("files", "put", "7"), "FILE"),
             (("files", "rm", "7"), "NAME"),
         )
-        for (arguments, pattern), ran in zip(
-            mistakes, await self.run_all(*(given for given, _ in mistakes)), strict=True
-        ):
-            self.assertEqual((ran.status, ran.out), (2, ""), arguments)
-            self.assertOneLine(ran.err, pattern)
+        for arguments, pattern in mistakes:
+            self.assertEqual(self.ended(*arguments), 2, arguments)
+            self.assertEqual(self.out.getvalue(), "", arguments)
+            self.assertRegex(self.err.getvalue(), rf"\Algi: [^\n]*{pattern}[^\n]*\n\Z")
+
+    def test_help_has_examples(self) -> None:
+        for name in list(COMMANDS)[: list(COMMANDS).index("init")]:
+            self.assertEqual(self.ended(name, "--help"), 0)
+            if name != "files":
+                self.assertRegex(self.out.getvalue(), rf"(?s)Examples:\n +.*lgi (--\S+ \S+ )?{name}", name)
+
+
+class Usage(ProgramTestCase):
+    async def test_help_names_every_command(self) -> None:
+        ran = await self.run_program("--help")
+        self.assertEqual((ran.status, ran.err), (0, ""))
+        for name in COMMANDS:
+            self.assertRegex(ran.out, rf"(?m)^  {name} ")
+
+    async def test_version(self) -> None:
+        self.assertEqual((await self.run_program("--version")).out, f"lgi {__version__}\n")
 
     async def test_no_configuration(self) -> None:
-        commands = (("status",), ("resources",), ("files", "ls", "7"), ("wait", "7"), ("delete", "7"))
+        commands = (("status",), ("files", "ls", "7"), ("whoami",))
         for ran in await self.run_all(*commands):
             self.assertEqual((ran.status, ran.out), (1, ""))
             self.assertOneLine(ran.err, rf"no configuration directory {re.escape(str(self.home))}/.LGI.*lgi ca issue")
@@ -175,12 +207,22 @@ class Usage(ProgramTestCase):
             (self.home / name).touch()
         ran = await self.run_program("submit", "-a", "hello_world", "x", "a/x", "nothere")
         self.assertEqual(ran.status, 1)
-        self.assertOneLine(ran.err, "same name.*nothere: there is no such file; nothing was sent")
+        self.assertOneLine(ran.err, "same name.*nothere: No such file or directory; nothing was sent")
 
     async def test_input_that_cannot_be_read(self) -> None:
         ran = await self.run_program("submit", "-a", "hello_world", "-i", "nothere")
         self.assertEqual(ran.status, 1)
         self.assertOneLine(ran.err, "nothere: No such file")
+
+    async def test_completion(self) -> None:
+        for shell in ("bash", "zsh", "fish"):
+            ran = await self.run_program("completion", shell)
+            self.assertEqual((ran.status, ran.err), (0, ""))
+            self.assertIn("_LGI_COMPLETE", ran.out)
+        words = {"_LGI_COMPLETE": "bash_complete", "COMP_CWORD": "1"}
+        self.assertIn("plain,whoami\n", (await self.run_program(**words, COMP_WORDS="lgi wh")).out)
+        words["COMP_CWORD"] = "2"
+        self.assertIn("plain,--columns\n", (await self.run_program(**words, COMP_WORDS="lgi list --co")).out)
 
 
 class Connected(ProgramTestCase):
@@ -193,10 +235,11 @@ class Connected(ProgramTestCase):
         )
         self.fake = FakeServer()
         self.factory = WrappingFactory(Site(self.fake))
-        context = server_context_factory(credentials, self.authority.certificate_file)
-        self.port = reactor.listenSSL(0, self.factory, context, interface="127.0.0.1")
+        self.context = server_context_factory(credentials, self.authority.certificate_file)
+        self.port = reactor.listenSSL(0, self.factory, self.context, interface="127.0.0.1")
         self.url = f"https://localhost:{self.port.getHost().port}/LGI"
         self.configure(self.authority.issue_user("mark@localhost", groups=["theor"], projects=["LGI"]))
+        self.fake.script[SERVERS] = [servers(self.url)]
 
     async def tearDown(self) -> None:  # type: ignore[override]
         if self.process is not None and self.process.pid is not None:
@@ -225,7 +268,7 @@ class Connected(ProgramTestCase):
         ran = await self.run_program("submit", "-a", "hello_world", "-i", "-", input=b"\x00\xff")
         self.assertEqual((ran.status, ran.err), (0, ""))
         self.assertEqual(ran.out, "Job 12 queued for hello_world (any)\nFollow it with: lgi wait 12\n")
-        self.assertEqual(self.fake.calls[0][1]["input"], "00ff")
+        self.assertEqual(dict(self.fake.calls)[SUBMIT]["input"], "00ff")
 
     async def test_submit_and_wait_gives_one_value(self) -> None:
         self.fake.script[SUBMIT] = [fakes.submitted(12)]
@@ -248,6 +291,20 @@ class Connected(ProgramTestCase):
         self.assertIn("step 1", ran.out)
         self.assertIn("\x1b[", ran.out)
 
+    async def test_delete_asks_a_person_before_many_jobs_go(self) -> None:
+        self.fake.script[DELETE] = [lambda request: fakes.detail(int(request.args[b"job_id"][0]), "deleted")]
+        numbers = ("1", "2", "3", "4")
+        for answer, status, deleted in ((b"n\n", 1, 0), (b"y\n", 0, 4)):
+            process = self.start("delete", *numbers, terminal=True)
+            while b"Delete 4 jobs" not in process.written[1]:
+                await deferLater(reactor, 0.05)
+            self.process.write(answer)
+            ran = await self.end(process)
+            self.assertEqual(
+                (ran.status, len([path for path, _ in self.fake.calls if path == DELETE])), (status, deleted)
+            )
+        self.assertEqual((await self.run_program("delete", *numbers)).status, 0)
+
     async def test_files_with_the_credentials_of_a_job_directory(self) -> None:
         issued = self.authority.issue_resource("node@localhost", projects=["LGI"])
         folder = self.home / "JOB_1"
@@ -267,11 +324,42 @@ class Connected(ProgramTestCase):
         self.assertOneLine(got.err, "no.csv: no such file")
         self.assertEqual((self.home / "down/out.csv").read_bytes(), b"1,2\n")
 
-    async def test_server_that_is_down(self) -> None:
+    async def test_server_that_is_down_for_good(self) -> None:
         await self.port.stopListening()
-        ran = await self.run_program("status")
-        self.assertEqual((ran.status, ran.out), (1, ""))
-        self.assertOneLine(ran.err, rf"cannot be reached: {self.url}: connection refused")
+        ran = await self.run_program("whoami", "--json")
+        self.assertEqual((ran.status, ran.value["server_answers"]), (0, False))
+        self.assertEqual(ran.value["name"], "mark@localhost")
+        self.assertOneLine(ran.err, rf"the server was not asked: {self.url}: connection refused")
+
+    async def test_server_that_is_started_anew(self) -> None:
+        number = self.port.getHost().port
+        await self.port.stopListening()
+        self.fake.script[STATE] = [fakes.listed()]
+        process = self.start("list")
+        while not process.written[2]:
+            await deferLater(reactor, 0.05)
+        self.port = reactor.listenSSL(number, self.factory, self.context, interface="127.0.0.1")
+        ran = await self.end(process)
+        self.assertEqual((ran.status, ran.out), (0, "no jobs\n"))
+        self.assertOneLine(ran.err, rf"{self.url}: connection refused; still trying")
+
+    async def test_wrong_path(self) -> None:
+        ran = await self.run_program("--server", f"{self.url}/wrong", "list")
+        self.assertEqual(ran.status, 1)
+        self.assertOneLine(ran.err, "no project server at this address.*404.*defaultserver")
+
+    async def test_server_that_the_project_has_not(self) -> None:
+        ran = await self.run_program("status", "7@elsewhere")
+        self.assertEqual(ran.status, 1)
+        self.assertOneLine(ran.err, "elsewhere is none of the project's servers, which are localhost; lgi list")
+
+    async def test_servers_are_remembered_outside_of_the_configuration(self) -> None:
+        self.fake.script[STATE] = [fakes.listed()]
+        await self.run_program("list")
+        [known] = (self.home / ".cache/lgi").iterdir()
+        self.assertEqual(known.read_text(), f"{self.url}\n")
+        await self.run_program("--server", self.url, "list", XDG_CACHE_HOME=str(self.home / "other"))
+        self.assertFalse((self.home / "other").exists())
 
     async def test_server_of_another_authority(self) -> None:
         other = CertificateAuthority.create(self.home / "other", organisation="Other")
@@ -317,4 +405,5 @@ class Connected(ProgramTestCase):
         await asked
         self.process.signalProcess(signal.SIGINT)
         ran = await self.end(process)
-        self.assertEqual((ran.status, ran.out, ran.err), (130, "", ""))
+        self.assertEqual((ran.status, ran.out), (130, ""))
+        self.assertOneLine(ran.err, "the job goes on; follow it again with: lgi wait 7")

@@ -52,6 +52,17 @@ class LinkTests(SynchronousTestCase):
         self.do(locked.__aexit__(None, None, None))
         self.assertEqual(self.left(), [])
 
+    def test_a_session_that_could_not_be_ended_is_ended_when_the_server_is_back(self) -> None:
+        """A server that was killed finds the session, and the lock, in its database again."""
+        locked = self.link.locked(12)
+        self.do(locked.__aenter__())
+        self.server.down()
+        self.do(locked.__aexit__(None, None, None))
+        self.assertEqual((len(self.server.locks), len(self.server.sessions)), (1, 1))
+        self.server.up()
+        self.do(self.link.state(12))
+        self.assertEqual((self.server.locks, self.server.sessions, self.left()), ({}, {}, []))
+
     def test_sessions_of_a_daemon_before_are_ended(self) -> None:
         """Those that the server knows, and those that it knows no more; a silent server's are kept."""
         killed = []
