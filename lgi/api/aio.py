@@ -105,6 +105,11 @@ class AsyncJob(Seen):
             with spooled(source) as path:
                 await begin(self._core.upload, self.found, [(name, path)], _here(progress))
 
+    async def cancel(self) -> JobState:
+        """End it, and keep it with its files; one that is over stays as it is. Returns `aborted`, `aborting`, …"""
+        self.settle(await begin(self._core.delete, self.found.place, cancel=True))
+        return self.state
+
     async def delete(self) -> JobState:
         """Delete it, its output and its files; one that runs is aborted. Returns `deleted`, or `aborting`."""
         self.settle(await begin(self._core.delete, self.found.place))

@@ -102,6 +102,11 @@ class Job(Seen):
         with spooled(source) as path:
             block(self._core.upload, self.found, [(name, path)], progress)
 
+    def cancel(self) -> JobState:
+        """End it, and keep it with its files; one that is over stays as it is. Returns `aborted`, `aborting`, …"""
+        self.settle(block(self._core.delete, self.found.place, cancel=True))
+        return self.state
+
     def delete(self) -> JobState:
         """Delete it, its output and its files; one that runs is aborted, and can be deleted then.
 

@@ -18,7 +18,7 @@ from lgi.api.follower import Follower
 from lgi.api.follower import Seen as SeenIn
 from lgi.api.streams import Download
 from lgi.api.values import Found, Me, Place, Progress, moving
-from lgi.client.answers import ResourceRow
+from lgi.client.answers import AnswerMalformed, ResourceRow
 from lgi.client.attempts import Patience as Attempts
 from lgi.client.grid import Grid, PlacedJob
 from lgi.client.landing import Landing
@@ -35,7 +35,6 @@ from lgi.client.wire import Wire, checked_name
 from lgi.errors import ErrorNumber
 from lgi.lists import ANY
 from lgi.model import RepositoryFile
-from lgi.states import TERMINAL
 from lgi.tls import ClientPolicy, load_credentials
 from lgi.wire.specifics import REPOSITORY_URL, read_tag
 
@@ -183,14 +182,12 @@ class Core:
         return [await self._found(placed) for placed in partial.jobs]
 
     async def delete(self, place: Place, *, cancel: bool = False) -> Found:
-        """Delete a job, or have it aborted; with `cancel` one that is seen to be over stays."""
+        """Delete a job, or have it aborted; with `cancel` one that is over, or only queued, stays with its files."""
         opened = self._opened
         user = opened.grid.user(place.server)
-        if cancel:
-            answer = await opened.patience.ask(user.job, place.job_id)
-            if answer.job.state in TERMINAL:
-                return await self._found(PlacedJob(server=place.server, answer=answer))
-        answer = await opened.patience.ask(user.delete, place.job_id)
+        if cancel and not (await opened.grid.announced(place.server)).remembers_submissions:
+            raise AnswerMalformed(f"{place.server} is too old to cancel a job and keep it: delete it")
+        answer = await opened.patience.ask(user.delete, place.job_id, cancel=cancel)
         return await self._found(PlacedJob(server=place.server, answer=answer))
 
     async def over(self, found: Found, timeout: float | None = None, seen: SeenIn | None = None) -> Found | None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from unittest import SkipTest
 
 from lgi.errors import ErrorNumber, LGIError
-from lgi.server.usage import Accounts
+from lgi.repository.keeper import Keeper
 from tests.http.memory import MARK, RESOURCE, Answer
 from tests.http.repository import RepositoryCase
 from tests.http.test_repository_parts import DATA, PartCase, digest
@@ -56,16 +56,11 @@ class ConditionTests(ReadCase):
         self.assertRegex(tag, r'\A"[!#-~]+"\Z')
         self.assertEqual((await self.ask("GET", "one.txt")).headers["etag"], tag)
         self.assertNotEqual(await self.tag("two words & more.dat"), tag)
-        seen = {tag}
         for number in range(5):
+            before = await self.tag()
             await self.status(200, self.ask("PUT", "one.txt", b"x%09d" % number))
             os.utime(self.directory / "one.txt", (WHEN, WHEN))
-            seen.add(await self.tag())
-        # The numbers of files that are gone may be given again, but not at once to the next one.
-        self.assertGreater(len(seen), 2)
-        first = await self.tag()
-        await self.status(200, self.ask("PUT", "one.txt", b"y123456789"))
-        self.assertNotEqual(await self.tag(), first)
+            self.assertNotEqual(await self.tag(), before)
 
     async def test_none_match(self) -> None:
         tag = await self.tag()
@@ -113,7 +108,7 @@ class ConditionTests(ReadCase):
     async def test_if_range(self) -> None:
         """A part of the file that is known, or the whole of the one that is there now."""
         tag = await self.tag()
-        for condition in ('"x"', f"W/{tag}", tag.strip('"'), "*", f'{tag}, "x"', date(WHEN - 1), date(WHEN + 1), "x"):
+        for condition in ('"x"', f"W/{tag}", tag.strip('"'), "*", f'{tag}, "x"', date(WHEN - 1), date(WHEN), "x"):
             answer = await self.says(200, b"0123456789", Range="bytes=4-", If_Range=condition)
             self.assertNotIn("content-range", answer.headers)
         await self.says(206, b"456789", Range="bytes=4-", If_Range=tag)
@@ -411,7 +406,7 @@ class PartTests(PartCase):
         sync = os.fsync
 
         def broken(descriptor: int) -> None:
-            if Path(f"/proc/self/fd/{descriptor}").readlink() == self.directory:
+            if Path(f"/proc/self/fd/{descriptor}").readlink() == self.directory.resolve():
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             sync(descriptor)
 
@@ -424,11 +419,14 @@ class PartTests(PartCase):
         self.assertEqual((self.directory / "big").read_bytes(), DATA[::-1])
 
     async def test_account_that_fails_when_it_is_in_place(self) -> None:
-        async def broken(*_arguments: Any) -> None:
+        keep = Keeper.keep
+
+        async def broken(*arguments: Any) -> None:
+            await keep(*arguments)
             raise LGIError(ErrorNumber.DATABASE_UNREACHABLE)
 
-        self.patch(Accounts, "settle", broken)
-        await self.send("0-1023/1024", DATA)
+        self.patch(Keeper, "keep", broken)
+        await self.status(503, self.send("0-1023/1024", DATA))
         self.assertEqual(((self.directory / "big").read_bytes(), self.parts()), (DATA, []))
 
 
