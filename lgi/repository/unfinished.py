@@ -118,17 +118,23 @@ class Unfinished:
             descriptor = os.open(path, _FLAGS | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                current = False
                 with suppress(FileNotFoundError):
-                    if os.path.samestat(path.lstat(), os.fstat(descriptor)):
-                        part = Part(path, descriptor)
-                        part.held_back(upload.total)
-                        return part
+                    current = os.path.samestat(path.lstat(), os.fstat(descriptor))
             except BlockingIOError:
                 os.close(descriptor)
                 raise InUse from None
             except BaseException:
                 os.close(descriptor)
                 raise
+            if current:
+                part = Part(path, descriptor)
+                try:
+                    part.held_back(upload.total)
+                except BaseException:
+                    part.leave()
+                    raise
+                return part
             # Kept or removed between its being opened and locked.
             os.close(descriptor)
 

@@ -125,7 +125,9 @@ class ExternalStorageTests(TestCase):
         self.assertIn(USER, (stored / ACCESS).read_text())
         lgi = self.grid.user
         listed = {file["name"]: file["size"] for file in json.loads(lgi("--json", "files", "ls", url))}
-        self.assertEqual(listed.items() & {"a.txt": 6, "run1/out/e 1.csv": 4, "run1/empty": 0}.items(), listed.items())
+        self.assertEqual(
+            listed.items() & {"a.txt": 6, "run1/out/e 1.csv": 4, "run1/empty": 0}.items(), listed.items()
+        )
         big = self.here / "big"
         big.write_bytes(os.urandom(1 << 20) * (SIZE >> 20))
         (self.here / "a.txt").write_bytes(b"second\n")
@@ -173,7 +175,9 @@ class ExternalStorageTests(TestCase):
         self.assertEqual(self.ask("PUT", f"{url}/d", b"x")[0].status, 409)
         self.assertEqual(self.ask("PUT", f"{url}/d/x/y", b"x")[0].status, 409)
         answer, _ = self.ask("GET", f"{url}/d/x", headers={"Range": "bytes=-5", "If-Range": tag})
-        self.assertEqual((answer.status, answer.headers["Content-Range"]), (206, f"bytes {total - 5}-{total - 1}/{total}"))
+        self.assertEqual(
+            (answer.status, answer.headers["Content-Range"]), (206, f"bytes {total - 5}-{total - 1}/{total}")
+        )
         self.assertEqual(self.ask("DELETE", f"{url}/d/x", headers={"If-Match": before})[0].status, 412)
         self.assertEqual(self.ask("DELETE", f"{url}/d/x", headers={"If-Match": tag})[0].status, 200)
         self.assertFalse(whole.parent.exists())

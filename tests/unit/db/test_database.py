@@ -44,7 +44,7 @@ class DatabaseURLTests(SynchronousTestCase):
             self.assertNotIn("S3cret", str(error))
 
     def test_missing_driver_is_named(self) -> None:
-        for text in ("mysql+nonesuch://lgi:S3cret@host/lgi", "mariadb+mysqldb://lgi:S3cret@host/lgi"):
+        for text in ("mysql+nonesuch://lgi:S3cret@host/lgi", "mariadb+mariadbconnector://lgi:S3cret@host/lgi"):
             error = self.assertRaises(DatabaseURLError, lambda text=text: make_engine(database_url(text)))
             self.assertIn("no driver", str(error))
             self.assertNotIn("S3cret", str(error))

@@ -15,7 +15,7 @@ from lgi.wire.fields import KEY, LIST, LONG, MISSING, RECEIVED_MAXIMUM, SHORT, T
 from tests.strategies import lists_of_names
 
 SHORTS = ("application", "state", "user", "project", "resource_name")
-NUMBERS = ("job_id", "session_id", "start", "limit", "version", "number_of_uploaded_files", "wait")
+NUMBERS = ("job_id", "session_id", "start", "limit", "version", "number_of_uploaded_files", "wait", "cancel")
 NAMES = ("owners", "target_resources", "groups", "read_access", "write_access", "servers", "applications")
 LONGS = ("job_specifics", "capabilities")
 HEXES = ("input", "output", "update")
@@ -214,5 +214,5 @@ class FieldTests(SynchronousTestCase):
 def _last(name: str) -> str:
     others = {"target_resources": "targets", "job_specifics": "specifics"}
     # Fields of ours take the number of the one they stand for.
-    others |= {"applications": "application", "wait": "limit"}
+    others |= {"applications": "application", "wait": "limit", "cancel": "state"}
     return others.get(name, name).split("_")[-1]
