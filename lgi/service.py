@@ -33,6 +33,12 @@ class ProgramOptions(Options):
             self.parent["pidfile"] = "" if self.parent["nodaemon"] else f"{self.parent.subCommand}.pid"
 
 
+def told(problem: OSError) -> str:
+    """What a failure of files, here or on another machine, is in one line."""
+    reason = problem.strerror or str(problem)
+    return f"{problem.filename}: {reason}" if problem.filename else reason
+
+
 def refuse(program: str, problem: object) -> NoReturn:
     """End the program before anything of it has started: the problem on standard error, status 1."""
     raise SystemExit(f"{program}: {problem}")

@@ -70,7 +70,8 @@ def check_db(options: Options, repairing: bool) -> None:
     except AdminError as problem:
         raise Complaint(str(problem)) from None
     except OSError as problem:
-        raise Complaint(f"{problem.filename}: {problem.strerror}") from None
+        where = f"{problem.filename}: " if problem.filename else ""
+        raise Complaint(f"{where}{problem.strerror or problem}") from None
     number = len(found) + len(orphans)
     left = sum(not repaired for _problem, repaired in found) + (0 if repairing else len(orphans))
     desk.screen.result(

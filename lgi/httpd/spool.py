@@ -79,6 +79,10 @@ class SpooledFile:
         self.complete()
         path = self.path
         path.chmod(MODE)
+        # The system's own time stamps are as coarse as its timer: contents that replace each other quickly are told
+        # apart by this.
+        now = time.time_ns()
+        os.utime(path, ns=(now, now))
         sync((path,))
         os.rename(path, target, dst_dir_fd=directory)
         self._path = None

@@ -22,7 +22,7 @@ from lgi.model import Changes
 from lgi.repository.files import Repositories
 from lgi.scheduler import work
 from lgi.scheduler.updates import EVENTS, Updates
-from lgi.service import Periodic, cannot_start
+from lgi.service import Periodic, cannot_start, told
 from lgi.setup import check_databases, open_databases, repositories_of
 from lgi.sync import Neighbours, UpdateCycle, open_neighbours
 from lgi.tls import TLSFileError
@@ -160,7 +160,7 @@ class SchedulerService(MultiService):
         except (SchemaError, ConfigError, TLSFileError) as problem:
             cannot_start("lgi-scheduler", problem)
         except OSError as problem:
-            cannot_start("lgi-scheduler", f"{problem.filename}: {problem.strerror}")
+            cannot_start("lgi-scheduler", told(problem))
         resources = ResourceLists(self._databases, repositories)
         for name, database in self._databases.items():
             database.start()

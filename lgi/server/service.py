@@ -38,7 +38,7 @@ from lgi.server.resource_routes import ResourceRoutes
 from lgi.server.server_routes import ServerRoutes
 from lgi.server.usage import Accounts
 from lgi.server.user_routes import UserRoutes
-from lgi.service import cannot_start
+from lgi.service import cannot_start, told
 from lgi.setup import check_databases, open_databases, repositories_of
 from lgi.sync import Neighbours, UpdateCycle, open_neighbours
 from lgi.tls import RevocationList, TLSFileError, load_credentials, server_context_factory
@@ -207,7 +207,7 @@ class ServerService(Service):
         except (TLSFileError, SchemaError) as problem:
             cannot_start("lgi-server", problem)
         except OSError as problem:
-            cannot_start("lgi-server", f"{problem.filename}: {problem.strerror}")
+            cannot_start("lgi-server", told(problem))
         for database in self._databases.values():
             database.start()
         self._site = make_site(
