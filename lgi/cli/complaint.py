@@ -15,6 +15,7 @@ _HINTS = {
     _N.GROUPS_REFUSED: "the file groups in the configuration directory must name groups of the certificate",
     _N.USER_MISMATCH: "the file user in the configuration directory must say the certificate's name",
     _N.SUBMIT_REFUSED: "lgi list shows your jobs, the project's administrator grants the applications",
+    _N.INPUT_TOO_BIG: "send large data as a file of the job: lgi submit … FILE",
     _N.JOB_UNKNOWN: "lgi list shows your jobs",
     _N.READ_REFUSED: "its owner can give access when submitting (--read)",
     _N.MODIFY_REFUSED: "its owner can give access when submitting (--write)",

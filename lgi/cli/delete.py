@@ -25,7 +25,7 @@ UNASKED = 3  # jobs that are deleted without a question, as by `rm -I`
 
 
 @click.command()
-@click.argument("jobs", metavar="JOB...", nargs=-1, type=JOB, required=True)
+@click.argument("jobs", metavar="[JOB]...", nargs=-1, type=JOB)
 @click.option("-y", "--yes", is_flag=True, help=f"Do not ask, as a terminal does for more than {UNASKED} jobs.")
 @click.option("--wait", "follow", is_flag=True, help="Wait for running ones to end, and then delete them too.")
 @common_options
@@ -57,6 +57,10 @@ def delete(options: Options, jobs: tuple[JobReference, ...], yes: bool, follow: 
 async def delete_jobs(session: Session, jobs: Sequence[JobReference], *, follow: bool = False) -> int:
     """Delete each, or have it aborted; with `follow` also those that have to be aborted first."""
     screen = session.screen
+    if not jobs:
+        screen.result([])
+        screen.note("no jobs were named, so nothing was done")
+        return 0
     called = await naming(session)
 
     def ask(server: str, job_id: int) -> Any:
@@ -89,7 +93,7 @@ def _value(reference: str, job: PlacedJob) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("jobs", metavar="JOB...", nargs=-1, type=JOB, required=True)
+@click.argument("jobs", metavar="[JOB]...", nargs=-1, type=JOB)
 @click.option("--wait", "follow", is_flag=True, help="Wait for running ones to end.")
 @common_options
 @pass_options
@@ -114,6 +118,10 @@ def cancel(options: Options, jobs: tuple[JobReference, ...], follow: bool) -> in
 async def cancel_jobs(session: Session, jobs: Sequence[JobReference], *, follow: bool = False) -> int:
     """End each that is not over."""
     screen = session.screen
+    if not jobs:
+        screen.result([])
+        screen.note("no jobs were named, so nothing was done")
+        return 0
     called = await naming(session)
     before: dict[tuple[str, int], JobState] = {}
 

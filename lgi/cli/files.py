@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from twisted.internet.defer import CancelledError
 
 from lgi.cli.files_get import get_files
 from lgi.cli.files_list import list_files, remove_files
@@ -144,6 +145,10 @@ def remove_command(options: Options, job: str, names: tuple[str, ...], recursive
 def _with_repository(options: Options, job: str, action: Callable[[Screen, RepositoryClient], Awaitable[int]]) -> int:
     async def work(reactor: Any, screen: Screen) -> int:
         async with opened_repository(reactor, screen, options, job) as store:
-            return await action(screen, store)
+            try:
+                return await action(screen, store)
+            except CancelledError:
+                screen.note("interrupted; what has arrived is kept, and the same command goes on from there")
+                raise
 
     return run(options, work)

@@ -34,10 +34,15 @@ async def put_files(
         except ValueError as problem:
             raise Complaint(f"--to: {problem}") from None
     found = await deferToThread(find_files, paths, recursive=recursive, prefix=prefix)
+    given = {str(path) for path in paths}
     for path, why in found.problems:
+        if Path(path).name.startswith(".") and str(path) not in given:
+            # As in a submission: what is hidden in a directory is for the directory's owner.
+            screen.note(f"left out, as hidden files are: {path}")
+            continue
         screen.complain(explained(why), "" if isinstance(why, OSError) and why.filename else path)
     if not found.files:
-        if not found.problems:
+        if not screen.failed:
             raise Complaint("there is no file to send")
         return 1
     with bars_of_many(screen, len(found.files), sum(file.size for file in found.files)) as bars:

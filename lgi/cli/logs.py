@@ -18,6 +18,7 @@ from lgi.cli.session import Session, run, session
 from lgi.cli.show import visible
 from lgi.client.answers import JobAnswer, ServerRefused
 from lgi.client.globs import matches
+from lgi.client.patience import Patience
 from lgi.client.post import Client
 from lgi.client.reference import JobReference
 from lgi.client.repository import RepositoryClient
@@ -30,6 +31,7 @@ OUTPUT = "LGI_output"  # the job's output, as its job script calls it
 LOGS = ("**/*.log", "**/*.out", "**/*.err", "**/LGI_*")
 PAUSE = 1.0
 LONGEST_PAUSE = 5.0
+OUTAGE = 3600.0
 PAUSE_GROWTH = 1.3
 
 
@@ -114,6 +116,7 @@ class Logs:
         self._names = names
         self._follow = follow
         self._lines = lines
+        self._patience = session.patience
         self._output: bytes | None = None
         self._files: dict[str, Tail] = {}
 
@@ -127,6 +130,10 @@ class Logs:
         exact = len(self._names) == 1 and not set(self._names[0]) & set("*?[")
         writer = _Writer(session.screen, headings=several or (self._follow and not exact))
         pause = PAUSE
+        # Whoever follows a job does so also while its server is started anew.
+        patience = Patience(session.reactor, busy=float("inf"), unreachable=OUTAGE, note=session.screen.note)
+        if self._follow:
+            self._patience = patience
         try:
             while True:
                 if await self._print(answer, writer):
@@ -135,7 +142,7 @@ class Logs:
                     break
                 await deferLater(session.reactor, pause)
                 pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE)
-                answer = await session.patience.ask(user.job, self._job.job_id)
+                answer = await self._patience.ask(user.job, self._job.job_id)
         except ServerRefused as problem:
             if problem.number != ErrorNumber.JOB_UNKNOWN or self._output is None:
                 raise
@@ -188,7 +195,7 @@ class Logs:
             if tail is None:
                 tail = self._files[name] = Tail(wire_of(store), name, partial(writer.write, name))
                 if self._lines is not None:
-                    await self._session.patience.ask(tail.last_lines, size, self._lines)
+                    await self._patience.ask(tail.last_lines, size, self._lines)
                     news = True
                     continue
             if size < tail.offset:
@@ -196,7 +203,7 @@ class Logs:
                 tail.offset = 0
             if size > tail.offset:
                 news = True
-                await self._session.patience.ask(tail.read_on)
+                await self._patience.ask(tail.read_on)
         return news
 
     def _print_output(self, answer: JobAnswer, writer: _Writer) -> bool:

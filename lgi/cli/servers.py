@@ -49,7 +49,7 @@ class Answered:
 
 async def list_servers(session: Session) -> int:
     """Show the table, each server asked once and now."""
-    urls = await session.grid.servers()
+    urls = await session.grid.known_servers()
 
     async def ask(url: str) -> Answered:
         started = session.reactor.seconds()

@@ -81,7 +81,13 @@ def _input(file: str | None, text: str | None) -> bytes:
 
 
 @click.command()
-@click.option("-a", "--application", metavar="NAME", default="", help="The application; see lgi resources.")
+@click.option(
+    "-a",
+    "--application",
+    metavar="NAME",
+    default="",
+    help="The application, see lgi resources; or the configuration's.",
+)
 @click.option("-t", "--targets", metavar="NAMES", default="", callback=_list, help="Target resources: a,b or any.")
 @click.option("-i", "--input-file", metavar="FILE", help="File with the job's input; - is standard input.")
 @click.option("--input", "text", metavar="TEXT", help="The job's input itself.")

@@ -29,7 +29,7 @@ MANY_LATE = 10
 
 
 @click.command()
-@click.argument("jobs", metavar="JOB...", nargs=-1, type=JOB, required=True)
+@click.argument("jobs", metavar="[JOB]...", nargs=-1, type=JOB)
 @click.option("--any", "first", is_flag=True, help="Return as soon as one of them is over.")
 @click.option(
     "--timeout", metavar="SECONDS", type=click.FloatRange(min=0), help="Give up after this time; 0 looks once."
@@ -60,6 +60,10 @@ def wait(
     """
 
     async def work(reactor: Any, screen: Screen) -> int:
+        if not jobs:
+            screen.result([])
+            screen.note("no jobs were named, so there is nothing to wait for")
+            return 0
         async with session(reactor, screen, options) as opened:
             places = await located(opened, jobs)
             if not places:

@@ -138,6 +138,14 @@ class Grid:
         assert problem is not None
         raise problem
 
+    async def known_servers(self) -> tuple[str, ...]:
+        """The addresses as `servers` has them, or what is known of them while none answers."""
+        try:
+            return await self.servers()
+        except ServerUnreachable:
+            remembered = () if self._known is None else self._known.read()
+            return tuple(dict.fromkeys((self._server, *remembered)))
+
     async def reference(self, job: PlacedJob) -> JobReference:
         """What the job goes by: its number, with the server's name where there are several."""
         names = server_names(await self.servers())

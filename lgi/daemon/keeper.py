@@ -101,8 +101,11 @@ class Keeper:
         try:
             if self._verified():
                 await self._ask()
-                if self._steps.confirmed and self._life.step() is Step.NOTHING and not self._life.ended():
-                    await self._live.post()
+                if self._steps.confirmed and not self._life.ended():
+                    if self._life.step() is Step.NOTHING:
+                        await self._live.post()
+                    elif self._life.step() is Step.PROLOGUE and self._failures > 1:
+                        await self._live.post(self._trouble)
         except (OddAnswer, ServerRefused, OSError) as problem:
             self._complain(f"asking the server: {problem}")
         except NoAnswer as problem:

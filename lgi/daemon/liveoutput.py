@@ -1,4 +1,4 @@
-"""What a running job has written so far, told to the server so that its owner can follow it."""
+"""What a job has written so far, or why it does not begin, told to the server so that its owner can follow it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LiveOutput:
         self._link = link
         self._since: float = clock.seconds()
         self._not_before = 0.0
-        self._posted: tuple[int, int] | None = None
+        self._posted: tuple[int, int] | str | None = None
         self._lock = DeferredLock()
         self._ended = False
 
@@ -42,14 +42,21 @@ class LiveOutput:
         await self._lock.acquire()
         self._lock.release()
 
-    async def post(self) -> None:
-        """Post the output if that is due; raises NoAnswer and ServerRefused."""
-        marks = self._marks()
+    async def post(self, trouble: str = "") -> None:
+        """Post the output, or else the `trouble` for which there is none yet, if that is due.
+
+        Raises NoAnswer and ServerRefused.
+        """
+        notice = f"[LGI: the job is accepted and does not begin yet; tried again: {trouble}]\n" if trouble else ""
+        marks = self._marks() or notice or None
+        if isinstance(self._posted, str) and marks is None:
+            # What kept it from beginning is over.
+            marks = ""
         if self._ended or marks in (None, self._posted) or self._clock.seconds() < self._not_before:
             return
         await self._lock.acquire()
         try:
-            await self._post()
+            await self._post(marks if isinstance(marks, str) else None)
             self._posted = marks
         except ServerRefused as refusal:
             if refusal.number != ErrorNumber.LOCK_REFUSED:
@@ -61,13 +68,14 @@ class LiveOutput:
             self._not_before = now + min(LONGEST, max(SHORTEST, SHARE * (now - self._since)))
             self._lock.release()
 
-    async def _post(self) -> None:
+    async def _post(self, notice: str | None) -> None:
         job_id = self._record.job_id
         async with self._link.locked(job_id) as session_id:
             job = await self._link.state(job_id)
             if job.state is JobState.RUNNING and is_ours(job, self._record.reference):
                 most = min(self._record.max_output_size, self._link.largest_output)
-                await self._link.update(session_id, job_id, output=self._directory.output(most))
+                content = self._directory.output(most) if notice is None else notice.encode()[:most]
+                await self._link.update(session_id, job_id, output=content)
 
     def _marks(self) -> tuple[int, int] | None:
         """What changes with the output; None where there is none."""

@@ -268,12 +268,16 @@ def _mapped(text: str) -> bool:
     return False
 
 
+_WORK = "work there"
+
+
 def _try_reach(run_directory: Path, environment: Mapping[str, str]) -> None:
     python = Path(sys.executable)
     package = Path(__file__).parents[1]
     needed: dict[Path, str] = {}
-    for wanted, why in ((run_directory, "work there"), (python, "run `lgi`"), (package, "run `lgi`")):
-        for path in (wanted, wanted.resolve()):
+    for wanted, why in ((run_directory, _WORK), (python, "run `lgi`"), (package, "run `lgi`")):
+        # Where a link leads to first: what cannot be entered there is the reason, not the link.
+        for path in (wanted.resolve(), wanted):
             needed.update((step, why) for step in (*reversed(path.parents), path) if step not in needed)
     command = confined(FIRST_UID, ["sh", "-c", _PROBE, "sh", *map(str, needed)])
     tried = subprocess.run(
@@ -288,8 +292,13 @@ def _try_reach(run_directory: Path, environment: Mapping[str, str]) -> None:
         said = " ".join(tried.stderr.split()) or f"exit status {tried.returncode}"
         raise SandboxError(f"rights cannot be dropped here, jobs could not be sandboxed: {said}")
     if tried.stdout:
+        why = needed[Path(tried.stdout)]
+        other = (
+            "name another run_directory in LGI.cfg"
+            if why == _WORK
+            else "install LGI with a Python outside of root's own directories"
+        )
         raise SandboxError(
-            f"the uids of jobs cannot enter {tried.stdout}, so that jobs could not {needed[Path(tried.stdout)]}: "
-            "let others enter it (chmod o+x), or name another run_directory in LGI.cfg if it is that one, or give "
-            "--no-sandbox, and jobs run as root"
+            f"the uids of jobs cannot enter {tried.stdout}, so that jobs could not {why}: let others enter it "
+            f"(chmod o+x), or {other}, or give --no-sandbox, and jobs run as root"
         )

@@ -172,6 +172,8 @@ class PostedFields:
 
     def binhex(self, name: str) -> bytes | None:
         """Data posted in hexadecimal, None when it was not posted."""
+        if self.values.get(name, b"") is None:
+            raise _wrong(name, f"at most {LONG} bytes")
         text = self._text(name, RECEIVED_MAXIMUM)
         if text is None:
             return None

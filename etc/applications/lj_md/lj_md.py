@@ -41,7 +41,7 @@ PARAMETERS: dict[str, tuple[float, float, float]] = {
     "epsilon_K": (119.8, 0.001, 1e5),  # depth of the potential, divided by the Boltzmann constant
     "sigma_A": (3.405, 0.1, 100.0),  # distance of zero potential
 }
-STRUCTURE_NAME = re.compile(r"(?!LGI_)[A-Za-z0-9][A-Za-z0-9._+-]*\.xyz", re.ASCII)
+STRUCTURE_NAME = re.compile(r"(?!LGI_)([A-Za-z0-9_][A-Za-z0-9._+-]*/)*[A-Za-z0-9][A-Za-z0-9._+-]*\.xyz", re.ASCII)
 WHOLE = re.compile(r"[+-]?\d{1,30}", re.ASCII)
 DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,5})?", re.ASCII)
 MOST_ATOMS, FARTHEST = 2000, 1e4  # atoms; Å
@@ -97,8 +97,9 @@ def read_parameters(path: Path) -> Parameters:
             structure = value
             if not STRUCTURE_NAME.fullmatch(value) or value in (TRAJECTORY.name, FINAL.name):
                 mistakes.append(
-                    f"{where}structure = {value}: must be a file name of letters, digits and . _ + - that ends "
-                    f"in .xyz, not beginning with LGI_ and other than {TRAJECTORY} and {FINAL}"
+                    f"{where}structure = {value}: must be the name of a file, with its directories if it is in any, "
+                    "of letters, digits and . _ + - that ends in .xyz, not beginning with LGI_ and other than "
+                    f"{TRAJECTORY} and {FINAL}"
                 )
         elif key not in PARAMETERS:
             mistakes.append(f"{where}unknown key '{key}'; known are structure, {', '.join(PARAMETERS)}")

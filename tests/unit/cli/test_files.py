@@ -176,10 +176,13 @@ class Trees(CommandTestCase):
         (self.folder / "new/sub/b").write_bytes(b"b")
         self.repository.files = {}
         new = self.folder / "new"
-        self.assertEqual(await put_files(self.screen(), self.store, (new,), recursive=True, prefix="x/y/"), 1)
+        self.assertEqual(await put_files(self.screen(), self.store, (new,), recursive=True, prefix="x/y/"), 0)
         self.assertEqual(self.repository.files, {"x/y/new/a": b"aa", "x/y/new/sub/b": b"b"})
         self.assertEqual(len(self.complaints), 1)
-        self.assertIn("new/.hidden: 'x/y/new/.hidden' cannot be the name", self.complaints[0])
+        self.assertIn("left out, as hidden files are", self.complaints[0])
+        hidden = new / ".hidden"
+        self.assertEqual(await put_files(self.screen(), self.store, (hidden,)), 1)
+        self.assertIn("'.hidden' cannot be the name", self.complaints[0])
         self.assertEqual(await put_files(self.screen(), self.store, (new,)), 1)
         self.assertIn("-r sends all that is in it", self.complaints[0])
         self.assertEqual(await put_files(self.screen(), self.store, (self.folder / "nothing",)), 1)

@@ -45,6 +45,28 @@ class LiveOutputTests(DaemonTestCase):
         await self.finish(rig, server)
         self.assertEqual(server.jobs[12].output, b"one\ntwo\n")
 
+    async def test_why_it_does_not_begin(self) -> None:
+        """A prologue that keeps failing is told to the job's owner, who sees nothing else of the daemon."""
+        server = FakeServer()
+        server.submit()
+        tap = self.tap()
+        rig = self.rig(
+            server,
+            job_prologue_script="[ -e ready ] || { echo no licence is free; exit 1; }",
+            job_run_script=f"{tap.wait}; echo done >LGI_output",
+        )
+        await rig.go()
+        await rig.turn(8)
+        self.assertIn(b"no licence is free", server.jobs[12].output or b"")
+        (rig.jobs()[0] / "ready").touch()
+        while not any(rig.run.glob("*/*/JOB_*/LGI_job_run_script_pid")):
+            await rig.turn(4)
+        await rig.turn(4)
+        self.assertEqual(server.jobs[12].output, b"")
+        tap.open()
+        await self.finish(rig, server)
+        self.assertEqual(server.jobs[12].output, b"done\n")
+
     async def test_what_runs_for_long_is_told_less_often(self) -> None:
         server = FakeServer()
         rig, tap, output = await self.running(server)
