@@ -11,7 +11,7 @@ import click
 from lgi.cli.complaint import Complaint
 from lgi.cli.jobs import each, each_place
 from lgi.cli.options import Options, common_options, pass_options
-from lgi.cli.references import JOB, naming
+from lgi.cli.references import JOB, naming, nothing_to_do
 from lgi.cli.screen import Screen
 from lgi.cli.session import Session, run, session
 from lgi.cli.show import state
@@ -42,6 +42,8 @@ def delete(options: Options, jobs: tuple[JobReference, ...], yes: bool, follow: 
       lgi delete --wait 14
       lgi delete $(lgi list -q --state aborted)
     """
+    if not jobs:
+        return nothing_to_do(options)
     several = len(set(jobs))
     asking = several > UNASKED and not yes and sys.stdin.isatty() and sys.stderr.isatty()
     if asking and not click.confirm(f"Delete {several} jobs and their files?", err=True):
@@ -57,10 +59,6 @@ def delete(options: Options, jobs: tuple[JobReference, ...], yes: bool, follow: 
 async def delete_jobs(session: Session, jobs: Sequence[JobReference], *, follow: bool = False) -> int:
     """Delete each, or have it aborted; with `follow` also those that have to be aborted first."""
     screen = session.screen
-    if not jobs:
-        screen.result([])
-        screen.note("no jobs were named, so nothing was done")
-        return 0
     called = await naming(session)
 
     def ask(server: str, job_id: int) -> Any:
@@ -107,6 +105,8 @@ def cancel(options: Options, jobs: tuple[JobReference, ...], follow: bool) -> in
       lgi cancel 12
       lgi cancel --wait $(lgi list -q --state running --application lj_md)
     """
+    if not jobs:
+        return nothing_to_do(options)
 
     async def work(reactor: Any, screen: Screen) -> int:
         async with session(reactor, screen, options) as opened:
@@ -118,10 +118,6 @@ def cancel(options: Options, jobs: tuple[JobReference, ...], follow: bool) -> in
 async def cancel_jobs(session: Session, jobs: Sequence[JobReference], *, follow: bool = False) -> int:
     """End each that is not over."""
     screen = session.screen
-    if not jobs:
-        screen.result([])
-        screen.note("no jobs were named, so nothing was done")
-        return 0
     called = await naming(session)
     before: dict[tuple[str, int], JobState] = {}
 

@@ -8,6 +8,8 @@ from typing import Any
 import attrs
 import click
 
+from lgi.cli.options import Options
+from lgi.cli.screen import standard_screen
 from lgi.cli.session import Session
 from lgi.cli.show import job_value
 from lgi.client.answers import ServerRefused
@@ -36,6 +38,14 @@ class JobType(click.ParamType[JobReference]):
 
 
 JOB = JobType()
+
+
+def nothing_to_do(options: Options) -> int:
+    """The end of a command for jobs to which none was named, as by a list of those that are there."""
+    screen = standard_screen(json=options.json, verbose=options.verbose)
+    screen.result([])
+    screen.note("no jobs were named, so there is nothing to do")
+    return 0
 
 
 @attrs.frozen

@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, 
 
 from lgi.cli.follow import Shown, good, shown, words
 from lgi.cli.options import Options, common_options, pass_options
-from lgi.cli.references import JOB, Naming, Place, located, naming
+from lgi.cli.references import JOB, Naming, Place, located, naming, nothing_to_do
 from lgi.cli.screen import Screen
 from lgi.cli.session import Session, run, session
 from lgi.client.answers import ServerRefused
@@ -59,11 +59,10 @@ def wait(
       lgi wait --timeout 0 12 && echo finished
     """
 
+    if not jobs:
+        return nothing_to_do(options)
+
     async def work(reactor: Any, screen: Screen) -> int:
-        if not jobs:
-            screen.result([])
-            screen.note("no jobs were named, so there is nothing to wait for")
-            return 0
         async with session(reactor, screen, options) as opened:
             places = await located(opened, jobs)
             if not places:

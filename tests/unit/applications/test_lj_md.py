@@ -306,8 +306,9 @@ class BadInputTests(JobDirectory):
         ):
             self.refused(
                 f"structure = {name}",
-                f"LGI_input line 1: structure = {name}: must be the name of a file, with its directories if it is "
-                "in any, of letters, digits and . _ + - that ends in .xyz, not beginning with LGI_ and other than trajectory.xyz and final.xyz",
+                f"LGI_input line 1: structure = {name}: must be the name of a file, with its directories if it is in "
+                "any, of letters, digits and . _ + - that ends in .xyz, not beginning with LGI_ and other than "
+                "trajectory.xyz and final.xyz",
             )
 
     def test_files_that_cannot_be_read(self) -> None:

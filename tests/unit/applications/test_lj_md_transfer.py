@@ -20,7 +20,7 @@ esac
 action=$2
 shift 3
 case $action in
-ls) ls -l "$REPOSITORY" ;;
+ls) cd "$REPOSITORY" && for name in *; do [ ! -e "$name" ] || echo "$name $(stat -c %s "$name") bytes"; done ;;
 get) for name; do [ ! -e "$REPOSITORY/.broken" ] && cp "$REPOSITORY/$name" . || exit 1; done ;;
 put) for name; do cp "$name" "$REPOSITORY" || exit 1; done ;;
 esac

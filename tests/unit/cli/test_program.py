@@ -143,21 +143,22 @@ class Mistakes(SynchronousTestCase):
             (("list", "--count", "-q"), "--count or --quiet"),
             (("logs",), "JOB"),
             (("logs", "7", "-f", "--json"), "--follow or --json"),
-            (("cancel",), "JOB"),
             (("completion", "cmd"), "bash"),
             (("submit", "-a", "x", "--key", "a b"), "letters, digits"),
             (("submit", "-a", "x", "--each"), "FILES"),
             (("submit", "-a", "x", "--each", "-i", "-", "f"), "--input-file"),
             (("status", "7", "--state", "queued"), "--state.*for the list"),
             (("status", "--state", "asleep"), "asleep.*queued"),
-            (("wait",), "JOB"),
             (("wait", "7", "--interval", "0"), "interval"),
-            (("delete",), "JOB"),
             (("submit", "-a", "x", "-s", "<a>"), "not well-formed XML"),
             (("submit", "-a", "x", "-i", "-", "--input", "y"), "--input"),
             (("files", "put", "7"), "FILE"),
             (("files", "rm", "7"), "NAME"),
         )
+        # What a list of jobs gives when there are none is no mistake.
+        for command in ("cancel", "wait", "delete"):
+            self.assertEqual(self.ended(command), 0, command)
+            self.assertIn("nothing to do", self.err.getvalue())
         for arguments, pattern in mistakes:
             self.assertEqual(self.ended(*arguments), 2, arguments)
             self.assertEqual(self.out.getvalue(), "", arguments)
