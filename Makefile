@@ -32,7 +32,7 @@ lint: $(VENV)/.installed-for-tests
 
 test: lint
 	tools/need-programs
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 format: $(VENV)/.installed-for-tests
 	$(BIN)/ruff check --fix $(SOURCES)
