@@ -54,6 +54,19 @@ class Followed:
         return self.gone or self.refused is not None or self.state in TERMINAL
 
 
+async def _all_of(parts: list[Deferred[None]]) -> None:
+    """Wait for all; the first that fails is raised, and ends the others, as cancelling this does."""
+    try:
+        await gatherResults(parts, consumeErrors=True)
+    except FirstError as first:
+        problem = first.subFailure.value
+        assert isinstance(problem, Exception)
+        raise problem from None
+    finally:
+        for part in parts:
+            part.cancel()
+
+
 @attrs.frozen(kw_only=True)
 class Watch:
     """Follows jobs of several servers.
@@ -80,15 +93,7 @@ class Watch:
         following = [
             Deferred.fromCoroutine(self._on_server(server, jobs, changed)) for server, jobs in by_server.items()
         ]
-        try:
-            await gatherResults(following, consumeErrors=True)
-        except FirstError as first:
-            problem = first.subFailure.value
-            assert isinstance(problem, Exception)
-            raise problem from None
-        finally:
-            for one_server in following:
-                one_server.cancel()
+        await _all_of(following)
 
     async def _on_server(self, server: str, jobs: list[Followed], changed: Callable[[Followed], None]) -> None:
         user = self.connect(server)
@@ -101,15 +106,7 @@ class Watch:
         else:
             gate = DeferredSemaphore(CONNECTIONS)
             parts = [Deferred.fromCoroutine(self._asked(user, one, gate, changed)) for one in jobs]
-        try:
-            await gatherResults(parts, consumeErrors=True)
-        except FirstError as first:
-            problem = first.subFailure.value
-            assert isinstance(problem, Exception)
-            raise problem from None
-        finally:
-            for part in parts:
-                part.cancel()
+        await _all_of(parts)
 
     async def _told(
         self, user: UserClient, jobs: list[Followed], wait: int, changed: Callable[[Followed], None]
