@@ -6,7 +6,7 @@ from setuptools import find_namespace_packages, find_packages, setup
 
 INSTALL = [
     "twisted[tls]>=26.4",  # the services: reactor, TLS, HTTP server, processes, twistd
-    "klein>=24.8",  # routes of the HTTP APIs, with coroutines as handlers
+    "prometheus_client>=0.26",  # metrics in Prometheus' format, also those of several processes together
     "treq>=26.1",  # HTTP client of the daemon and the command line
     "pyopenssl>=26",  # TLS of Twisted, and the peer certificate of a request
     "service-identity>=24",  # host names in server certificates, checked by the clients

@@ -1,7 +1,7 @@
 """Wake-ups between the programs that serve a project on one machine: datagrams on sockets in a directory.
 
 Commit first, then ring: what a ring says is true already. It carries no state, only the hint to look. One that is
-lost, since a program is too busy to hear it or runs on another machine, costs the time until that program looks by
+lost, since a program does not hear it for long or runs on another machine, costs the time until that program looks by
 itself, and never a job.
 """
 
@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import attrs
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -27,6 +28,9 @@ Heard = Callable[[str, Changes], None]
 
 _SUFFIX = ".bell"
 _LONGEST = 1 << 17  # bytes; the system takes somewhat more in one datagram
+_RETRY_SECONDS = 0.02
+# What one ring says of jobs at most, of those that could not be told in time: it has to fit into a datagram.
+_MOST_JOBS = 4096
 
 
 def encode(project: str, changes: Changes) -> bytes:
@@ -53,7 +57,11 @@ def decode(datagram: bytes) -> tuple[str, Changes]:
 
 @implementer(IReadDescriptor)
 class Bell:
-    """Rings all other bells in a directory; once it listens, `heard` is called with every ring of theirs."""
+    """Rings all other bells in a directory; once it listens, `heard` is called with every ring of theirs.
+
+    The system keeps few rings for one that is busy. What finds no room there is rung again, all of it together, by a
+    bell that listens itself.
+    """
 
     _log = Logger()
 
@@ -63,12 +71,14 @@ class Bell:
         self._socket: socket.socket | None = None
         self._name = ""
         self._reactor: Any = None
+        self._late: dict[tuple[str, str], Changes] = {}
+        self._timer: Any = None
         self.heard: Heard = lambda _project, _changes: None
 
     def ring(self, project: str, changes: Changes) -> None:
         """Tell the others, without waiting for any; a directory that is not there has nobody in it."""
         try:
-            sender = self._open()
+            self._open()
             names = os.listdir(self._folder)  # noqa: PTH208 - by its descriptor
         except OSError as problem:
             if not isinstance(problem, FileNotFoundError):
@@ -77,15 +87,36 @@ class Bell:
         datagram = encode(project, changes)
         for name in names:
             if name.endswith(_SUFFIX) and name != self._name:
-                try:
-                    sender.sendto(datagram, self._path(name))
-                except ConnectionRefusedError:
-                    # Its program was killed.
-                    with suppress(OSError):
-                        os.unlink(name, dir_fd=self._folder)
-                except OSError:
-                    # Full, or gone at this moment.
-                    pass
+                late = self._late.get((name, project))
+                if late is None:
+                    self._send(name, project, changes, datagram)
+                else:
+                    self._late[name, project] = late | changes
+
+    def _send(self, name: str, project: str, changes: Changes, datagram: bytes) -> None:
+        try:
+            self._open().sendto(datagram, self._path(name))
+        except ConnectionRefusedError:
+            # Its program was killed.
+            with suppress(OSError):
+                os.unlink(name, dir_fd=self._folder)
+        except BlockingIOError:
+            if self._reactor is not None:
+                self._late[name, project] = changes
+                if self._timer is None:
+                    self._timer = self._reactor.callLater(_RETRY_SECONDS, self._again)
+        except OSError:
+            # Gone at this moment.
+            pass
+
+    def _again(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        late, self._late = self._late, {}
+        for (name, project), changes in late.items():
+            said = attrs.evolve(changes, jobs=frozenset(sorted(changes.jobs)[-_MOST_JOBS:]))
+            self._send(name, project, said, encode(project, said))
 
     def listen(self, reactor: Any) -> None:
         """Hear the others from now on; makes the directory. Raises OSError."""
@@ -98,6 +129,10 @@ class Bell:
 
     def close(self) -> None:
         """Hear and ring nothing more. Twice is once."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._late.clear()
         if self._reactor is not None:
             self._reactor.removeReader(self)
             self._reactor = None

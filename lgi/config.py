@@ -6,7 +6,10 @@ directory.
 
 from __future__ import annotations
 
+import os
+import re
 import tomllib
+from ipaddress import ip_address
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args, get_origin
 from urllib.parse import unquote, urlsplit
@@ -16,6 +19,9 @@ from attrs.validators import ge, in_, instance_of, le, min_len
 
 _GIB = 1 << 30
 LOCAL = "local"
+MOST_PROCESSES = 64
+# Of those that nobody has asked for: each has connections to the database of its own.
+MOST_BY_DEFAULT = 8
 
 
 class ConfigError(Exception):
@@ -71,6 +77,34 @@ def _storage(_instance: object, _attribute: attrs.Attribute[str], value: str) ->
     storage_address(value)
 
 
+def listen_address(value: str) -> tuple[str, int] | None:
+    """What `[metrics] listen` says, a port alone on 127.0.0.1; None for nowhere. Raises ValueError."""
+    if not value:
+        return None
+    wrong = f"listen is an address and a port such as 127.0.0.1:9464 or [::1]:9464, not {value!r}"
+    host, _, port = value.rpartition(":") if ":" in value else ("127.0.0.1", "", value)
+    if host.startswith("[") and host.endswith("]"):
+        host, version = host[1:-1], 6
+    else:
+        version = 4
+    try:
+        address = ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        raise ValueError(wrong) from None
+    if address.version != version or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError(wrong)
+    return str(address), int(port)
+
+
+def _listen(_instance: object, _attribute: attrs.Attribute[str], value: str) -> None:
+    listen_address(value)
+
+
+def _seconds(_instance: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if not 0 <= value <= 1 << 30:
+        raise ValueError(f"{attribute.name} is a time in seconds, 0 or more, not {value!r}")
+
+
 def _at_least(minimum: int, maximum: int = 1 << 62) -> Any:
     return [instance_of(int), ge(minimum), le(maximum)]
 
@@ -79,7 +113,8 @@ def _at_least(minimum: int, maximum: int = 1 << 62) -> Any:
 class ServerSection:
     """`[server]`: where the server listens, and what it is called from outside.
 
-    In `run_directory` the programs of this server meet, see `lgi.bell`.
+    In `run_directory` the programs of this server meet, see `lgi.bell`. `processes` is how many processes share the
+    port, 0 for what `processes_of` chooses.
     """
 
     url: str = attrs.field(validator=_https_url)
@@ -92,6 +127,7 @@ class ServerSection:
     ca_certificate_url: str
     run_directory: Path = Path("../run")
     idle_timeout: int = attrs.field(default=120, validator=_at_least(5))
+    processes: int = attrs.field(default=0, validator=_at_least(0, MOST_PROCESSES))
 
 
 @attrs.frozen(kw_only=True)
@@ -136,7 +172,8 @@ class LimitsSection:
     """`[limits]`: what one call may ask for; times in seconds.
 
     `work_wait` is how long a resource may wait for work in one call, `job_wait` how long a user for a change of his
-    jobs, 0 if not at all; `waiting` is how many resources may do so, and how many users.
+    jobs, 0 if not at all; `waiting` is how many resources may do so, and how many users. Of `requests` and `waiting`
+    each process has its part.
     """
 
     work_default: int = attrs.field(default=32, validator=_at_least(1))
@@ -161,9 +198,22 @@ class ProjectSection:
 
 @attrs.frozen(kw_only=True)
 class LoggingSection:
-    """`[log]`: how much is logged."""
+    """`[log]`: how much is logged.
+
+    `access` is a file of its own for the lines of requests. Calls that take more than `slow_call` seconds are told
+    of, 0 for none.
+    """
 
     level: str = attrs.field(default="info", validator=in_(("debug", "info", "warn", "error")))
+    access: Path | None = None
+    slow_call: float = attrs.field(default=1.0, validator=_seconds)
+
+
+@attrs.frozen(kw_only=True)
+class MetricsSection:
+    """`[metrics]`: where Prometheus may ask, in plain HTTP, such as `127.0.0.1:9464`; nowhere by default."""
+
+    listen: str = attrs.field(default="", validator=_listen)
 
 
 @attrs.frozen(kw_only=True)
@@ -176,6 +226,16 @@ class ServerConfig:
     projects: dict[str, ProjectSection]
     limits: LimitsSection = LimitsSection()
     log: LoggingSection = LoggingSection()
+    metrics: MetricsSection = MetricsSection()
+
+
+def processes_of(config: ServerConfig) -> int:
+    """How many processes serve: what is configured, or one for each core, but one where a database is SQLite."""
+    if config.server.processes:
+        return config.server.processes
+    if any(section.database.startswith("sqlite") for section in config.projects.values()):
+        return 1
+    return min(len(os.sched_getaffinity(0)), MOST_BY_DEFAULT)
 
 
 class _Reader:
@@ -219,6 +279,8 @@ class _Reader:
             if not isinstance(value, str) or not value:
                 return self._wrong(place, f"a path is needed, not {shown}")
             return self._base / value
+        if field.type is float and type(value) is int:
+            value = float(value)
         if type(value) is not field.type:
             return self._wrong(place, f"a value of type {getattr(field.type, '__name__', '')} is needed, not {shown}")
         if field.validator is not None:

@@ -62,10 +62,14 @@ def _as_root() -> list[str]:
 
 
 class PrivateMariaDB:
-    """A MariaDB server with its data under `folder`; `start` and `stop` may alternate, the data stay."""
+    """A MariaDB server with its data under `folder`; `start` and `stop` may alternate, the data stay.
 
-    def __init__(self, folder: Path) -> None:
+    `options` are for the server, after those that are for all tests.
+    """
+
+    def __init__(self, folder: Path, *options: str) -> None:
         self._folder = folder
+        self._options = options
         self._data = folder / "data"
         self._log = folder / "error.log"
         # A Unix socket's path has at most 107 bytes.
@@ -113,6 +117,7 @@ class PrivateMariaDB:
             f"--log-error={self._log}",
             f"--init-file={self._folder / 'users.sql'}",
             *_OPTIONS,
+            *self._options,
             *_as_root(),
         ]
         # Where this is to be had, the server also goes when the tests are killed.

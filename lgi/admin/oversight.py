@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, delete, select
 
 from lgi.admin.layout import AdminError
+from lgi.db.counts import Tally
 from lgi.db.events import SCHEDULE_CYCLE, schedule
 from lgi.db.jobs import fetch_job, offer, update_job, withdraw
 from lgi.db.locks import fetch_lock, unlock_jobs
@@ -18,11 +19,12 @@ from lgi.db.oversight import offers_application, session_runs
 from lgi.db.resources import fetch_resource
 from lgi.db.schema import job_access, job_queue
 from lgi.db.sessions import end_session
-from lgi.lists import ANY, encode_list
+from lgi.lists import ANY, decode_list, encode_list
 from lgi.model import Job, Lock
 from lgi.states import Actor, JobEvent, JobState, TransitionRefused, next_state
 
 ACTOR = Actor.ADMINISTRATOR.value
+_PURGED = ("job_id", "state", "repository", "application", "owners", "read_access")
 
 
 def _held(connection: Connection, job_id: int) -> Job:
@@ -106,7 +108,7 @@ def purge(connection: Connection, job_ids: Sequence[int], before: int, now: int)
     """
     over = {state for state in JobState if _may_delete(state)}
     found = connection.execute(
-        select(job_queue.c.job_id, job_queue.c.state, job_queue.c.repository)
+        select(*(job_queue.c[name] for name in _PURGED))
         .where(
             job_queue.c.job_id.in_(job_ids),
             job_queue.c.state.in_([state.value for state in over]),
@@ -121,6 +123,10 @@ def purge(connection: Connection, job_ids: Sequence[int], before: int, now: int)
     doomed = [row.job_id for row in found]
     connection.execute(delete(job_queue).where(job_queue.c.job_id.in_(doomed)))
     connection.execute(delete(job_access).where(job_access.c.job_id.in_(doomed)))
+    tally = Tally()
+    for row in found:
+        tally.remove(decode_list(row.owners), decode_list(row.read_access), row.application, row.state)
+    tally.write(connection)
     record_changes(
         connection,
         [(row.job_id, row.state) for row in found],

@@ -39,6 +39,7 @@ ca_certificate = "../ca/ca.crt"
 revoked = "../ca/crl.pem"      # lgi ca revoke writes it, the server looks at every request
 ca_certificate_url = {ca_url}
 # idle_timeout = 120           # seconds that a client may keep silent, and a slow one beside 1 s for 1,000 bytes
+# processes = 0                # that share the port; 0: one for each core, or 1 with SQLite. See docs/operations.md
 # run_directory = "../run"     # where the server and its scheduler wake each other
 
 [repository]

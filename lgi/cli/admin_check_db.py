@@ -18,7 +18,8 @@ from lgi.cli.complaint import Complaint
 from lgi.cli.desk import Desk, open_desk, server_options
 from lgi.cli.options import Options, common_options, pass_options
 from lgi.config import ServerConfig
-from lgi.db.consistency import INDEX_TABLES, Problem, check_jobs, next_last, of_no_job, repair
+from lgi.db.consistency import INDEX_TABLES, Problem, check_counts, check_jobs, next_last, of_no_job, repair
+from lgi.db.counts import settle_counts
 from lgi.db.jobs import fetch_job
 from lgi.repository.files import Repositories
 from lgi.setup import repositories_of
@@ -33,7 +34,7 @@ ORPHAN_SECONDS = 3600
     "--repair",
     "repairing",
     is_flag=True,
-    help=f"Make wrong rows of {' and '.join(INDEX_TABLES)} anew, count files anew that are counted wrongly, "
+    help=f"Make wrong rows of {' and '.join(INDEX_TABLES)} anew, count jobs and files anew that are counted wrongly, "
     "and remove repositories without a job.",
 )
 @server_options
@@ -56,6 +57,11 @@ def check_db(options: Options, repairing: bool) -> None:
                     _repair(desk, problem)
                 found.append((problem, repaired))
                 _note(desk, problem, repaired)
+            for problem, recount in look(check_counts):
+                if repairing:
+                    desk.run(partial(settle_counts, found=recount))
+                found.append((problem, repairing))
+                _note(desk, problem, repairing)
             for miscount in miscounts(look, repositories, BATCH):
                 if repairing:
                     desk.run(miscount.repair)

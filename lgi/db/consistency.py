@@ -13,9 +13,12 @@ from typing import Any
 import attrs
 from sqlalchemy import Connection, delete, func, insert, select
 
+from lgi.db.counts import Recount, recounted
 from lgi.db.jobs import OWNER, READER, WRITER, fetch_job, offer, withdraw
 from lgi.db.schema import (
+    access_sets,
     job_access,
+    job_counts,
     job_log,
     job_offers,
     job_queue,
@@ -80,6 +83,21 @@ def counted_sizes(connection: Connection, first: int, last: int) -> dict[int, tu
         row.job_id: (row.repository, row.repository_size)
         for row in rows.among(job_queue, "job_id", "repository", "repository_size")
     }
+
+
+def check_counts(connection: Connection) -> list[tuple[Problem, Recount]]:
+    """What is counted wrongly, each with what `settle_counts` mends it by; wants to see one state of the database."""
+    found = recounted(connection)
+    wrong = []
+    for key, number in sorted(found.differences.items()):
+        kind, set_id, application, state = key
+        of = "readers" if kind == READER else "owners"
+        text = f"jobs of {application} that are {state}, of the {of} {set_id}: the count is {-number:+} off"
+        wrong.append((_wrong(0, job_counts, text), Recount(differences={key: number}, sets={})))
+    for set_id, names in sorted(found.sets.items()):
+        text = f"the names of {set_id} are not {', '.join(names)}" if names else f"{set_id} is not of its names"
+        wrong.append((_wrong(0, access_sets, text), Recount(differences={}, sets={set_id: names})))
+    return wrong
 
 
 def of_no_job(connection: Connection, names: Set[str]) -> set[str]:

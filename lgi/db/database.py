@@ -2,44 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError
 from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 
-from lgi.db.changes import taken
+from lgi.db.measure import UNMEASURED, Measure
+from lgi.db.trouble import disk_full, may_pass, shut
+from lgi.db.workers import CommitFailed, Workers
 from lgi.errors import ErrorNumber, LGIError
 from lgi.model import Changes
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# The driver that is compiled costs half the time, where it is installed (the extra `mysqlclient`).
+_MYSQL = "pymysql" if find_spec("MySQLdb") is None else "mysqldb"
 _DRIVERS = {
-    "mysql": "mysql+pymysql",
-    "mariadb": "mariadb+pymysql",
+    "mysql": f"mysql+{_MYSQL}",
+    "mariadb": f"mariadb+{_MYSQL}",
     "postgresql": "postgresql+psycopg",
     "sqlite": "sqlite",
 }
-# Lock wait, deadlock, statement time-out: the statement was not carried out, and a new transaction may succeed.
-# Numbers are those of MySQL and MariaDB, strings those of PostgreSQL.
-_CONTENTION = frozenset({1205, 1213, "40001", "40P01", "55P03", "57014"})
-# The server went away, or this connection to it: a new one may succeed.
-_LOST = frozenset({2003, 2006, 2013, 1040, 1053, 1077, 1079, 1317, 1927, "57P01", "57P02", "57P03", "53300"})
-# No room on the database's disk: the statement was not carried out, and the next one would not be either.
-_FULL = frozenset({1021, 1114, "53100"})
-# The server or the file is there and does not let this program in: no later attempt helps, but an administrator.
-_SHUT = frozenset({1044, 1045, 1049, 1698, "28000", "28P01", "3D000"})
-_SHUT_FILE = ("SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_PERM", "SQLITE_READONLY")
-# PostgreSQL's driver has no code for it. In another language of the server it counts as a server that is away.
-_SHUT_TEXT = re.compile(r"FATAL: .*(database .* does not exist|authentication failed|no pg_hba.conf entry)")
 ATTEMPTS = 6
 BACK_OFF_SECONDS = 10
 # For so long a transaction waits for its turn, and so long after its begin another attempt may begin: together with
@@ -82,7 +72,9 @@ def make_engine(url: URL, *, pool_size: int = 8, patience: int | None = None) ->
     """
     try:
         if url.get_backend_name() == "sqlite":
-            engine = create_engine(url, pool_size=pool_size, connect_args={"timeout": SQLITE_BUSY_SECONDS})
+            engine = create_engine(
+                url, pool_size=pool_size, max_overflow=-1, connect_args={"timeout": SQLITE_BUSY_SECONDS}
+            )
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
             return engine
@@ -91,14 +83,15 @@ def make_engine(url: URL, *, pool_size: int = 8, patience: int | None = None) ->
             url = url.update_query_dict({"charset": "utf8mb4"})
             # Whatever the server's own mode: what does not fit is refused, never cut.
             options["sql_mode"] = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"
-            options["read_timeout"] = options["write_timeout"] = patience
+            if patience is not None:
+                options["read_timeout"] = options["write_timeout"] = patience
         elif patience is not None:
             options["options"] = f"-c statement_timeout={patience * 1000}"
             options["tcp_user_timeout"] = patience * 1000
         return create_engine(
             url,
             pool_size=pool_size,
-            max_overflow=0,
+            max_overflow=-1,
             pool_recycle=3600,
             isolation_level="READ COMMITTED",
             # Every transaction ends before its connection is given back: one more rollback would say nothing new.
@@ -123,46 +116,6 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-def _error_code(problem: DBAPIError) -> int | str:
-    # The number first: PyMySQL has a state too, which is the same for most errors.
-    arguments = getattr(problem.orig, "args", ())
-    if arguments and isinstance(arguments[0], int):
-        return arguments[0]
-    state = getattr(problem.orig, "sqlstate", None)
-    return state if isinstance(state, str) else 0
-
-
-def _connection_lost(problem: DBAPIError) -> bool:
-    if problem.connection_invalidated or _error_code(problem) in _LOST:
-        return True
-    # PostgreSQL's driver has no code for a server that it cannot reach.
-    return (
-        type(problem.orig).__module__.startswith("psycopg")
-        and _error_code(problem) == 0
-        and isinstance(problem, OperationalError)
-    )
-
-
-def _busy_sqlite(problem: DBAPIError) -> bool:
-    return getattr(problem.orig, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
-
-
-def _disk_full(problem: DBAPIError) -> bool:
-    return _error_code(problem) in _FULL or getattr(problem.orig, "sqlite_errorname", "") == "SQLITE_FULL"
-
-
-def _shut(problem: DBAPIError) -> bool:
-    return (
-        _error_code(problem) in _SHUT
-        or getattr(problem.orig, "sqlite_errorname", "").startswith(_SHUT_FILE)
-        or (type(problem.orig).__module__.startswith("psycopg") and _SHUT_TEXT.search(str(problem.orig)) is not None)
-    )
-
-
-class _CommitFailed(Exception):
-    """The connection broke while committing: whether the transaction took effect is not known."""
-
-
 class CommitUnknown(LGIError):
     """Nobody knows whether a transaction took effect; not a back-off, which says that nothing was done."""
 
@@ -177,7 +130,8 @@ class Database:
 
     Functions given to `run` and `read` get a connection first, do no other I/O, return plain values, and may be run
     again. They raise LGIError for expected outcomes, which rolls back. `committed` is called with what each
-    transaction has changed, after its commit and before its caller goes on.
+    transaction has changed, after its commit and before its caller goes on. `measured` gives the measure of a
+    transaction of a name, and `threads` is how many threads there are.
     """
 
     _log = Logger()
@@ -186,18 +140,26 @@ class Database:
         self._reactor = reactor
         self.engine = engine
         self.committed: Callable[[Changes], None] = lambda _changes: None
-        self._threads = ThreadPool(minthreads=1, maxthreads=threads, name="database")
+        self.measured: Callable[[str], Measure] = lambda _name: UNMEASURED
+        self.threads = threads
+        self._given = 0
+        self._workers = Workers(reactor, engine, threads)
         # SQLite has one writer: the others wait here in order, and not in threads for its file lock.
         self._writers = DeferredSemaphore(1 if engine.dialect.name == "sqlite" else threads)
 
     def start(self) -> None:
         """Start the threads; before the reactor runs or while it does."""
-        self._threads.start()
+        self._workers.start()
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """How many transactions have a thread, and how many wait for one or for their turn to write."""
+        busy = min(self._given, self.threads)
+        return busy, self._given - busy + len(self._writers.waiting)
 
     def stop(self) -> None:
         """Wait for transactions under way and close the connections; what comes later is refused. Twice is once."""
-        if not self._threads.joined:
-            self._threads.stop()
+        self._workers.stop()
         self.engine.dispose()
 
     async def run(
@@ -209,17 +171,21 @@ class Database:
         attempts, or has no room left on its disk; LGIError(DATABASE_UNREACHABLE), with nothing done, when it does not
         let this program in; CommitUnknown when it went away in the commit.
         """
-        await self._turn()
-        try:
-            return await self._attempts(name, False, lambda connection: function(connection, *args, **kwargs))
-        finally:
-            self._writers.release()
+        with self.measured(name) as measure:
+            await self._turn()
+            try:
+                return await self._attempts(
+                    name, False, lambda connection: function(connection, *args, **kwargs), measure
+                )
+            finally:
+                self._writers.release()
 
     async def read(
         self, name: str, function: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Run `function` in a transaction that only reads; raises like `run`."""
-        return await self._attempts(name, True, lambda connection: function(connection, *args, **kwargs))
+        with self.measured(name) as measure:
+            return await self._attempts(name, True, lambda connection: function(connection, *args, **kwargs), measure)
 
     async def _turn(self) -> None:
         waiting: Deferred[Any] = self._writers.acquire()
@@ -230,23 +196,25 @@ class Database:
         except TimeoutError:
             raise LGIError(ErrorNumber.OVERLOADED, "the database is busy", timeout=BACK_OFF_SECONDS) from None
 
-    async def _attempts(self, name: str, reading: bool, function: Callable[[Connection], R]) -> R:
+    async def _attempts(self, name: str, reading: bool, function: Callable[[Connection], R], measure: Measure) -> R:
+        function = measure.counting(function)
         end = self._reactor.seconds() + WAIT_SECONDS
         for attempt in range(1, ATTEMPTS + 1):
-            if self._threads.joined:
+            if self._workers.stopped:
                 # The threads would drop the work without a word.
                 raise LGIError(ErrorNumber.OVERLOADED, "the database is being closed", timeout=BACK_OFF_SECONDS)
+            self._given += 1
             try:
-                result, changes = await deferToThreadPool(self._reactor, self._threads, self._once, reading, function)
+                result, changes = await self._workers.do(reading, function)
             except DBAPIError as problem:
-                if _shut(problem):
+                if shut(problem):
                     self._log.error("transaction {name}: {problem}", name=name, problem=problem.orig)
                     raise LGIError(ErrorNumber.DATABASE_UNREACHABLE) from None
-                if _disk_full(problem):
+                if disk_full(problem):
                     self._log.error("transaction {name}: {problem}", name=name, problem=problem.orig)
                     text = "there is no room left on the disk of the database"
                     raise LGIError(ErrorNumber.OVERLOADED, text, timeout=BACK_OFF_SECONDS) from None
-                if not (_error_code(problem) in _CONTENTION or _connection_lost(problem) or _busy_sqlite(problem)):
+                if not may_pass(problem):
                     raise
                 self._log.warn(
                     "transaction {name}, attempt {attempt}: {problem}",
@@ -254,7 +222,7 @@ class Database:
                     attempt=attempt,
                     problem=problem.orig,
                 )
-            except _CommitFailed as problem:
+            except CommitFailed as problem:
                 # Not repeated: it may have taken effect.
                 self._log.error(
                     "transaction {name}: connection lost in commit: {problem}", name=name, problem=problem
@@ -264,21 +232,10 @@ class Database:
                 if changes:
                     self.committed(changes)
                 return result
+            finally:
+                self._given -= 1
             if attempt == ATTEMPTS or self._reactor.seconds() >= end:
                 break
+            measure.retry()
             await deferLater(self._reactor, 0.02 * 2**attempt)
         raise LGIError(ErrorNumber.OVERLOADED, "the database does not answer", timeout=BACK_OFF_SECONDS)
-
-    def _once(self, reading: bool, function: Callable[[Connection], R]) -> tuple[R, Changes]:
-        with self.engine.connect() as connection:
-            connection.execution_options(lgi_reading=reading)
-            taken(connection)
-            with connection.begin() as transaction:
-                result = function(connection)
-                try:
-                    transaction.commit()
-                except OperationalError as problem:
-                    if _connection_lost(problem):
-                        raise _CommitFailed(str(problem.orig)) from problem
-                    raise
-                return result, taken(connection)

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, insert, select
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
 from sqlalchemy.dialects import postgresql
 
 from lgi.db.changes import note
+from lgi.db.prepared import Prepared
 from lgi.db.schema import event_queue
 from lgi.model import Changes
 
 SCHEDULE_CYCLE = "schedule_cycle"
 REPOSITORY_RESOURCES = "repository_resources"
 UPDATE_CYCLE = "update_cycle"  # ask the project's other servers for updates
+_VALUES: dict[str, Any] = {name: bindparam(name) for name in ("event_time_stamp", "event")}
+_SCHEDULE = Prepared(
+    insert(event_queue)
+    .values(_VALUES)
+    .prefix_with("OR IGNORE", dialect="sqlite")
+    .prefix_with("IGNORE", dialect="mysql")
+    .prefix_with("IGNORE", dialect="mariadb")
+)
+_SCHEDULE_POSTGRESQL = Prepared(postgresql.insert(event_queue).values(_VALUES).on_conflict_do_nothing())
+
 UPDATE_SERVERS = "update_servers"  # tell them that there is one here
 
 
 def schedule(connection: Connection, event: str, at: int) -> None:
     """Put an event on the agenda for the second `at`; an equal one that is there already is this one."""
     note(connection, Changes(agenda=True))
-    values = {"event_time_stamp": at, "event": event}
-    if connection.dialect.name == "postgresql":
-        connection.execute(postgresql.insert(event_queue).on_conflict_do_nothing(), values)
-        return
-    statement = insert(event_queue).prefix_with("OR IGNORE", dialect="sqlite")
-    for dialect in ("mysql", "mariadb"):
-        statement = statement.prefix_with("IGNORE", dialect=dialect)
-    connection.execute(statement, values)
+    statement = _SCHEDULE_POSTGRESQL if connection.dialect.name == "postgresql" else _SCHEDULE
+    statement(connection, event_time_stamp=at, event=event)
 
 
 def due(connection: Connection, now: int, limit: int) -> list[tuple[int, str]]:

@@ -8,33 +8,56 @@ withdraws offers first, so that all of them take rows in one order.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, false, func, insert, select, union_all, update
+import attrs
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    false,
+    func,
+    insert,
+    literal,
+    select,
+    union_all,
+    update,
+)
 
 from lgi.access import matches, owner_wanted
 from lgi.db.changes import note
 from lgi.db.jobs import OWNER, PLAIN, job_of_row, offer, withdraw
+from lgi.db.prepared import Prepared, numbered, values_of
 from lgi.db.schema import job_access, job_offers, job_queue, running_locks
 from lgi.errors import ErrorNumber, LGIError
 from lgi.lists import ANY, decode_list
 from lgi.model import Changes, Job, Lock
 from lgi.states import JobState
 
+_FETCH = Prepared(select(running_locks).where(running_locks.c.job_id == bindparam("job_id")).limit(2))
+
 
 def fetch_lock(connection: Connection, job_id: int) -> Lock | None:
     """The lock on a job, or None; raises LGIError(SEVERAL_LOCKS) where the unique key that rules them out is gone."""
-    rows = connection.execute(select(running_locks).where(running_locks.c.job_id == job_id).limit(2)).all()
+    rows = _FETCH(connection, job_id=job_id).all()
     if len(rows) > 1:
         raise LGIError(ErrorNumber.SEVERAL_LOCKS)
     return Lock(**rows[0]._mapping) if rows else None
 
 
+_OF_SESSION = Prepared(
+    select(running_locks.c.lock_id).where(running_locks.c.session_id == bindparam("session_id")).limit(1)
+)
+
+
 def session_holds_locks(connection: Connection, session_id: int) -> bool:
     """Whether a session holds any lock."""
-    found = connection.scalar(
-        select(running_locks.c.lock_id).where(running_locks.c.session_id == session_id).limit(1)
-    )
-    return found is not None
+    return _OF_SESSION(connection, session_id=session_id).first() is not None
 
 
 def lock_job(connection: Connection, job_id: int, *, resource_id: int, session_id: int, now: int) -> Lock:
@@ -61,6 +84,37 @@ def held_lock(connection: Connection, job_id: int, *, resource_id: int, session_
     return lock
 
 
+@attrs.frozen
+class _Several:
+    """The statements on so many jobs."""
+
+    free: Prepared
+    mark: Prepared
+    queued: Prepared
+    hold: Prepared
+
+
+@lru_cache(maxsize=64)
+def _several(number: int) -> _Several:
+    jobs = job_queue.c.job_id.in_(numbered("job", number))
+    held = [
+        {
+            "job_id": job_id,
+            "resource_id": bindparam("resource_id"),
+            "lock_time": bindparam("lock_time"),
+            "session_id": bindparam("session_id"),
+        }
+        for job_id in numbered("job", number)
+    ]
+    wanted = (job_queue.c.job_id, job_queue.c.application, job_queue.c.target_resources, job_queue.c.priority)
+    return _Several(
+        free=Prepared(delete(running_locks).where(running_locks.c.job_id.in_(numbered("job", number)))),
+        mark=Prepared(update(job_queue).where(jobs).values(lock_state=bindparam("lock_state"))),
+        queued=Prepared(select(*wanted).where(jobs, job_queue.c.state == JobState.QUEUED.value)),
+        hold=Prepared(insert(running_locks).inline().values(held)),
+    )
+
+
 def unlock_jobs(connection: Connection, job_ids: Sequence[int], *, quietly: bool = False) -> int:
     """Take the locks off these jobs and offer again those that are queued; returns how many locks there were.
 
@@ -69,13 +123,10 @@ def unlock_jobs(connection: Connection, job_ids: Sequence[int], *, quietly: bool
     if not job_ids:
         return 0
     note(connection, Changes(jobs=frozenset(job_ids)))
-    freed = connection.execute(delete(running_locks).where(running_locks.c.job_id.in_(job_ids))).rowcount
-    connection.execute(update(job_queue).where(job_queue.c.job_id.in_(job_ids)).values(lock_state=0))
-    queued = connection.execute(
-        select(job_queue.c.job_id, job_queue.c.application, job_queue.c.target_resources, job_queue.c.priority).where(
-            job_queue.c.job_id.in_(job_ids), job_queue.c.state == JobState.QUEUED.value
-        )
-    ).all()
+    several, these = _several(len(job_ids)), values_of("job", job_ids)
+    freed = several.free(connection, **these).rowcount
+    several.mark(connection, lock_state=0, **these)
+    queued = several.queued(connection, **these).all()
     if queued:
         # One that the scheduler queued again while it was being locked is on offer already.
         withdraw(connection, [row.job_id for row in queued])
@@ -167,48 +218,65 @@ def claim_offers(
     session that holds locks gets none. Rows that another transaction is about to take are passed over, not waited
     for. Four statements whatever the number of jobs.
     """
-    conditions = _of_owners(owners)
+    values: dict[str, object] = {
+        "application": application,
+        "resource_name": resource_name,
+        "start": start,
+        "limit": limit,
+        "end": start + limit,
+    }
     if idle:
-        conditions.append(~exists().where(running_locks.c.session_id == session_id))
+        values["session_id"] = session_id
+    postgresql = connection.dialect.name == "postgresql"
+    if owners:
+        rows = connection.execute(_claim(postgresql, idle, _of_owners(owners)), values)
+    else:
+        # Nearly nobody picks owners.
+        rows = _claim_any(postgresql, idle)(connection, **values)
+    jobs = [job for job in map(job_of_row, rows) if job.targets(resource_name)]
+    if not jobs:
+        return []
+    taken = [job.job_id for job in jobs]
+    several, these = _several(len(taken)), values_of("job", taken)
+    several.mark(connection, lock_state=1, **these)
+    several.hold(connection, resource_id=resource_id, lock_time=now, session_id=session_id, **these)
+    withdraw(connection, taken)
+    return jobs
+
+
+@lru_cache(maxsize=4)
+def _claim_any(postgresql: bool, idle: bool) -> Prepared:
+    return Prepared(_claim(postgresql, idle, []))
+
+
+def _claim(postgresql: bool, idle: bool, conditions: list[ColumnElement[bool]]) -> Select[Any]:
+    """The statement that finds jobs on offer, and holds them until the transaction ends."""
+    if idle:
+        conditions = [*conditions, ~exists().where(running_locks.c.session_id == bindparam("session_id"))]
     # One range of the key for each target; a job is offered under `any` or under names, never both.
     ranges = [
         select(job_offers.c.priority, job_offers.c.job_id)
-        .where(job_offers.c.application == application, job_offers.c.target == target, *conditions)
+        .where(job_offers.c.application == bindparam("application"), job_offers.c.target == target, *conditions)
         .order_by(job_offers.c.priority, job_offers.c.job_id)
-        .limit(start + limit)
+        .limit(bindparam("end", type_=Integer))
         .with_for_update(skip_locked=True)
         .subquery()
-        for target in (ANY, resource_name)
+        for target in (literal(ANY), bindparam("resource_name"))
     ]
     # Found once, before the jobs: PostgreSQL might run a plain subquery again for every job, and take more each time.
     both = union_all(*(select(offered) for offered in ranges))
-    offers = both.cte("offers") if connection.dialect.name == "postgresql" else both.subquery("offers")
-    rows = connection.execute(
+    offers = both.cte("offers") if postgresql else both.subquery("offers")
+    return (
         select(*PLAIN)
         .select_from(offers.join(job_queue, job_queue.c.job_id == offers.c.job_id))
         .where(job_queue.c.lock_state == 0, job_queue.c.state == JobState.QUEUED.value)
         .order_by(offers.c.priority, offers.c.job_id)
-        .offset(start)
-        .limit(limit)
+        .offset(bindparam("start", type_=Integer))
+        .limit(bindparam("limit", type_=Integer))
         # Offers first, then each job by its number: short tables are otherwise read, and locked, from end to end.
         .prefix_with("STRAIGHT_JOIN", dialect="mysql")
         .prefix_with("STRAIGHT_JOIN", dialect="mariadb")
         .with_hint(job_queue, "FORCE INDEX (PRIMARY)", "mysql")
         .with_hint(job_queue, "FORCE INDEX (PRIMARY)", "mariadb")
-        .with_for_update(skip_locked=True, of=job_queue if connection.dialect.name == "postgresql" else None)
+        .with_for_update(skip_locked=True, of=job_queue if postgresql else None)
     )
-    jobs = [job for job in map(job_of_row, rows) if job.targets(resource_name)]
-    if not jobs:
-        return []
-    taken = [job.job_id for job in jobs]
-    connection.execute(update(job_queue).where(job_queue.c.job_id.in_(taken)).values(lock_state=1))
-    connection.execute(
-        insert(running_locks).values(
-            [
-                {"job_id": job_id, "resource_id": resource_id, "lock_time": now, "session_id": session_id}
-                for job_id in taken
-            ]
-        )
-    )
-    withdraw(connection, taken)
-    return jobs

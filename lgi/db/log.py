@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, insert, or_, select
 
 from lgi.db.changes import note
+from lgi.db.prepared import Prepared
 from lgi.db.schema import job_log
 from lgi.model import Changes, LogEntry
 from lgi.states import JobState
+
+_RECORD = Prepared(
+    # Nobody asks for its number.
+    insert(job_log)
+    .inline()
+    .values({name: bindparam(name) for name in ("time", "job_id", "from_state", "to_state", "actor", "detail")})
+)
 
 GAP_SECONDS = 60
 """How long a number that is missing may still come: no transaction of ours lives longer after it has drawn one."""
@@ -21,17 +29,7 @@ def record(
 ) -> None:
     """Add one entry."""
     note(connection, Changes(jobs=frozenset([job_id])))
-    connection.execute(
-        insert(job_log),
-        {
-            "time": now,
-            "job_id": job_id,
-            "from_state": from_state,
-            "to_state": to_state,
-            "actor": actor,
-            "detail": detail,
-        },
-    )
+    _RECORD(connection, time=now, job_id=job_id, from_state=from_state, to_state=to_state, actor=actor, detail=detail)
 
 
 def record_changes(

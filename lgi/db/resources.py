@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from lgi.db.jobs import PLAIN, job_of_row
+from lgi.db.prepared import Prepared
 from lgi.db.schema import active_resources, job_queue, resource_applications
 from lgi.model import Job, Resource, ServerFlag
 from lgi.wire.capabilities import check_capabilities
 from lgi.wire.dialect import parse_fragment
 
+_NAMES = active_resources.c.keys()
+_NAMED = active_resources.c.resource_name == bindparam("name")
+_FETCH = Prepared(select(active_resources).where(_NAMED))
+_FETCH_WITH_JOB = Prepared(
+    select(*active_resources.c, *PLAIN)
+    .select_from(active_resources.outerjoin(job_queue, job_queue.c.job_id == bindparam("number")))
+    .where(_NAMED)
+)
+_TOUCH = Prepared(
+    update(active_resources)
+    .where(active_resources.c.resource_id == bindparam("number"))
+    .values(last_call_time=bindparam("now"))
+)
+
 
 def resource_of_row(row: Row[Any]) -> Resource:
     """A row with the columns of `active_resources`, and maybe others, as a value."""
-    values = {column.name: row._mapping[column] for column in active_resources.c}
+    mapping = row._mapping
+    values = {name: mapping[name] for name in _NAMES}
     certificate = bytes(values["client_certificate"]).decode("ascii", "replace")
     return Resource(
         **values | {"client_certificate": certificate, "project_server": ServerFlag(values["project_server"])}
@@ -24,7 +40,7 @@ def resource_of_row(row: Row[Any]) -> Resource:
 
 def fetch_resource(connection: Connection, name: str) -> Resource | None:
     """A resource by its name, or None."""
-    row = connection.execute(select(active_resources).where(active_resources.c.resource_name == name)).one_or_none()
+    row = _FETCH(connection, name=name).one_or_none()
     return None if row is None else resource_of_row(row)
 
 
@@ -33,14 +49,10 @@ def fetch_resource_and_job(connection: Connection, name: str, job_id: int) -> tu
 
     Without the resource the job is not looked for.
     """
-    row = connection.execute(
-        select(*active_resources.c, *PLAIN)
-        .select_from(active_resources.outerjoin(job_queue, job_queue.c.job_id == job_id))
-        .where(active_resources.c.resource_name == name)
-    ).one_or_none()
+    row = _FETCH_WITH_JOB(connection, name=name, number=job_id).one_or_none()
     if row is None:
         return None, None
-    job = None if row._mapping[job_queue.c.job_id] is None else job_of_row(row)
+    job = None if row._mapping["job_id"] is None else job_of_row(row)
     return resource_of_row(row), job
 
 
@@ -142,8 +154,4 @@ def align_applications(connection: Connection) -> None:
 
 def touch(connection: Connection, resource: Resource, now: int) -> None:
     """Note that a resource has called."""
-    connection.execute(
-        update(active_resources)
-        .where(active_resources.c.resource_id == resource.resource_id)
-        .values(last_call_time=now)
-    )
+    _TOUCH(connection, number=resource.resource_id, now=now)

@@ -177,6 +177,29 @@ job_access = Table(
     **_OPTIONS,
 )
 
+# How many jobs there are, for their owners (o) and their readers (r), summed over slots; see lgi/db/counts.py.
+job_counts = Table(
+    "job_counts",
+    metadata,
+    Column("kind", String(1), primary_key=True),
+    Column("set_id", String(32), primary_key=True),
+    Column("application", _Name, primary_key=True),
+    Column("state", String(32), primary_key=True),
+    Column("slot", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False),
+    **_OPTIONS,
+)
+
+# The lists of names that jobs are counted by, one row for each name; they stay when no job has them any more.
+access_sets = Table(
+    "access_sets",
+    metadata,
+    Column("name", _Name, primary_key=True),
+    Column("set_id", String(32), primary_key=True),
+    Index(None, "set_id"),
+    **_OPTIONS,
+)
+
 # Queued jobs that nobody holds locked, one row for each target: what a resource may take is a range of this key.
 job_offers = Table(
     "job_offers",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import attrs
-from sqlalchemy import Connection, Row, delete, exists, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
 from lgi.db.locks import locked_by_session, unlock_jobs
+from lgi.db.prepared import Prepared
 from lgi.db.resources import resource_of_row
 from lgi.db.schema import active_resources, running_locks, running_sessions
 from lgi.errors import ErrorNumber, LGIError
@@ -15,6 +14,25 @@ from lgi.model import Resource
 
 SESSION_SECONDS = 30 * 60
 STAMP_SECONDS = 10
+
+_THIS = running_sessions.c.session_id == bindparam("session_id")
+_STAMP = Prepared(
+    select(running_sessions.c.session_time_stamp)
+    .where(_THIS, running_sessions.c.resource_id == bindparam("resource_id"))
+    .with_for_update()
+)
+_KEEP = Prepared(update(running_sessions).where(_THIS).values(session_time_stamp=bindparam("now")))
+_OF_RESOURCE = (
+    select(
+        *active_resources.c,
+        running_sessions.c.session_time_stamp,
+        exists().where(running_locks.c.session_id == bindparam("session_id")).label("has_locks"),
+    )
+    .join(running_sessions, running_sessions.c.resource_id == active_resources.c.resource_id)
+    .where(active_resources.c.resource_name == bindparam("resource_name"), _THIS)
+)
+_HOLD = Prepared(_OF_RESOURCE.with_for_update())
+_HOLD_POSTGRESQL = Prepared(_OF_RESOURCE.with_for_update(of=running_sessions))
 
 
 def start_session(connection: Connection, resource_id: int, now: int) -> int:
@@ -32,11 +50,7 @@ def require_session(connection: Connection, session_id: int, resource_id: int, n
     Other calls of the session, and its end, wait until the transaction ends. The time is written at most every
     STAMP_SECONDS, so a session may end that much sooner than SESSION_SECONDS after its last call.
     """
-    stamp = connection.scalar(
-        select(running_sessions.c.session_time_stamp)
-        .where(running_sessions.c.session_id == session_id, running_sessions.c.resource_id == resource_id)
-        .with_for_update()
-    )
+    stamp = _STAMP(connection, session_id=session_id, resource_id=resource_id).scalar_one_or_none()
     if stamp is None:
         raise LGIError(ErrorNumber.SESSION_ENDED)
     keep_alive(connection, session_id, stamp, now)
@@ -51,9 +65,7 @@ def keep_alive(connection: Connection, session_id: int, stamp: int, now: int) ->
         raise LGIError(ErrorNumber.SESSION_ENDED)
     if now - stamp < STAMP_SECONDS:
         return False
-    connection.execute(
-        update(running_sessions).where(running_sessions.c.session_id == session_id).values(session_time_stamp=now)
-    )
+    _KEEP(connection, session_id=session_id, now=now)
     return True
 
 
@@ -71,18 +83,11 @@ def hold_session(connection: Connection, session_id: int, resource_name: str) ->
 
     Other calls of the session wait until the transaction ends. `has_locks` may be too old by the time of such a wait.
     """
-    has_locks = exists().where(running_locks.c.session_id == session_id).label("has_locks")
-    row = connection.execute(
-        select(*active_resources.c, running_sessions.c.session_time_stamp, has_locks)
-        .join(running_sessions, running_sessions.c.resource_id == active_resources.c.resource_id)
-        .where(active_resources.c.resource_name == resource_name, running_sessions.c.session_id == session_id)
-        .with_for_update(of=running_sessions if connection.dialect.name == "postgresql" else None)
-    ).one_or_none()
+    statement = _HOLD_POSTGRESQL if connection.dialect.name == "postgresql" else _HOLD
+    row = statement(connection, session_id=session_id, resource_name=resource_name).one_or_none()
     if row is None:
         return None
-    return HeldSession(
-        resource=resource_of_row(cast(Row[Any], row)), stamp=row.session_time_stamp, has_locks=bool(row.has_locks)
-    )
+    return HeldSession(resource=resource_of_row(row), stamp=row.session_time_stamp, has_locks=bool(row.has_locks))
 
 
 def end_session(connection: Connection, session_id: int, *, known: bool = False) -> list[int]:

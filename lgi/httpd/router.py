@@ -12,14 +12,16 @@ from functools import partial
 from typing import Any, TypeVar
 
 import attrs
-from klein import Klein
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.body import FormBody, Upload
 from lgi.httpd.peer import Caller
+from lgi.httpd.record import CURRENT, Record
 from lgi.httpd.site import Request
 from lgi.wire.answers import Envelope
 from lgi.wire.fields import PostedFields
@@ -84,15 +86,17 @@ def refuse_browsers(request: Request) -> None:
     raise LGIError(ErrorNumber.FORGED_REQUEST, origin)
 
 
-class Router:
-    """Registers API calls on a Klein application."""
+class Router(Resource):
+    """The API: each of its calls is a POST on a path of its own."""
 
+    isLeaf = True
     _log = Logger()
 
     def __init__(
         self, *, envelope: Envelope, identify: Callable[[Any], Caller], max_requests: int, back_off: int
     ) -> None:
-        self.app = Klein()
+        super().__init__()
+        self._handlers: dict[bytes, tuple[str, Handler]] = {}
         self._envelope = envelope
         self._identify = identify
         self._max_requests = max_requests
@@ -100,17 +104,50 @@ class Router:
         self._under_way = 0
         self._stopping: Deferred[None] | None = None
 
+    @property
+    def under_way(self) -> int:
+        """How many calls are being answered, without those that wait on purpose."""
+        return self._under_way
+
     def identify(self, request: Request) -> Caller:
         """Who made this request; raises LGIError(CERTIFICATE_REFUSED)."""
         return self._identify(request.transport)
 
     def add(self, path: str, handler: Handler) -> None:
         """Serve POST on `path` by `handler`."""
+        name = path.rpartition("/")[2].removesuffix(".php")
+        self._handlers[path.encode()] = (name, handler)
 
-        def route(request: Request) -> Deferred[bytes]:
-            return shielded(self._answer(request, handler))
+    def render(self, request: Request) -> int | bytes:
+        """Answer a call, which is carried through also if its client hangs up: nobody wants half a change."""
+        found = self._handlers.get(b"/" + b"/".join(request.postpath or ()))
+        if found is None:
+            return self._plain(request, 404, "there is nothing here: see the addresses of calls in the protocol")
+        if request.method != b"POST":
+            request.responseHeaders.setRawHeaders(b"Allow", [b"POST"])
+            return self._plain(request, 405, "this is a call, which is made by POST")
+        record = request.record
+        record.call, handler = found
+        record.is_call, record.began = True, request.site.clock()
+        ensureDeferred(self._serve(request, handler)).addErrback(
+            lambda failure: self._log.failure("an answer could not be given", failure)
+        )
+        return NOT_DONE_YET
 
-        self.app.route(path, methods=["POST"], endpoint=path)(route)
+    @staticmethod
+    def _plain(request: Request, code: int, text: str) -> bytes:
+        request.setResponseCode(code)
+        request.responseHeaders.setRawHeaders(b"Content-Type", [b"text/plain; charset=UTF-8"])
+        return f"{text}\n".encode()
+
+    async def _serve(self, request: Request, handler: Handler) -> None:
+        CURRENT.set(request.record)
+        body = await self._answer(request, handler)
+        if not request._disconnected:
+            request.write(body)
+            request.finish()
+        else:
+            request.site.over(request)
 
     async def drain(self) -> None:
         """Tell new calls to come back later, and return when those under way have been answered."""
@@ -124,6 +161,7 @@ class Router:
             body = self._envelope.wrap(await self._handle(request, handler))
         except LGIError as problem:
             self._log.debug("{path}: {problem}", path=request.path.decode("utf-8", "replace"), problem=problem)
+            request.record.error = int(problem.number)
             body = self._envelope.wrap_error(problem)
         except Exception:
             self._log.failure("{path} failed", path=request.path)
@@ -134,17 +172,19 @@ class Router:
             self._under_way -= 1
             if not self._under_way and self._stopping is not None and not self._stopping.called:
                 self._stopping.callback(None)
-        request.responseHeaders.setRawHeaders("Content-Type", ["text/xml; charset=UTF-8"])
-        request.responseHeaders.setRawHeaders("Content-Length", [str(len(body))])
+        request.responseHeaders.setRawHeaders(b"Content-Type", [b"text/xml; charset=UTF-8"])
+        request.responseHeaders.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
         return body
 
     @contextmanager
-    def _idle(self) -> Iterator[None]:
+    def _idle(self, record: Record, clock: Callable[[], float]) -> Iterator[None]:
         self._under_way -= 1
+        began = clock()
         try:
             yield
         finally:
             self._under_way += 1
+            record.idle += clock() - began
 
     async def _handle(self, request: Request, handler: Handler) -> str:
         if self._under_way > self._max_requests or self._stopping is not None:
@@ -165,7 +205,7 @@ class Router:
                     fields=PostedFields(values=form.fields),
                     uploads=tuple(uploads),
                     when_gone=partial(_when_gone, request),
-                    idle=self._idle,
+                    idle=partial(self._idle, request.record, request.site.clock),
                 )
             )
         finally:

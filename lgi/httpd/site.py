@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
@@ -24,6 +25,7 @@ from lgi.httpd.body import Body, MultipartBody, RefusedBody, UrlencodedBody, bou
 from lgi.httpd.channel import Channel
 from lgi.httpd.filebody import FileBody, StreamBody
 from lgi.httpd.peer import Caller
+from lgi.httpd.record import GONE, Record, nobody_watches
 from lgi.httpd.refusal import Refused
 from lgi.httpd.spool import Spool
 from lgi.httpd.writer import Line
@@ -83,6 +85,8 @@ class Request(WebRequest):
     """
 
     channel: Channel
+    site: Any
+    record: Record
     _log = Logger()
     admitted: Admitted | None = None
     _length: int | None = None
@@ -90,7 +94,10 @@ class Request(WebRequest):
 
     def gotLength(self, length: int | None) -> None:
         """Choose where the body goes, now that all headers are there; one that is not wanted goes nowhere."""
-        site = self.channel.site
+        site = self.site = self.channel.site
+        # Twisted says so when the whole body has come, and that may never be.
+        self.method, self.uri, self.clientproto = self.channel._command, self.channel._path, self.channel._version
+        self.record = Record(began=site.clock())
         # Latin-1, since a client may send any bytes here.
         content_type = (self.requestHeaders.getRawHeaders(b"content-type") or [b""])[-1].decode("latin-1")
         body = site.body_for(content_type, self.channel)
@@ -101,6 +108,8 @@ class Request(WebRequest):
             caller = site.identify(self.transport)
         except LGIError as problem:
             body = RefusedBody(problem)
+        else:
+            self.record.caller = caller.identity.name
         self._length = length
         self._maximum = site.limits.of(body)
         if length is not None and length > self._maximum:
@@ -180,6 +189,15 @@ class Request(WebRequest):
         lines += ["Content-Type: text/xml; charset=UTF-8", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         self.channel.refuse("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
+        self.site.over(self, code, len(body))
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The client is gone; a call that is being answered is carried through all the same, see `Router`."""
+        super().connectionLost(reason)
+        record = getattr(self, "record", None)
+        # It has one when its headers have come.
+        if record is not None and not record.is_call:
+            self.site.over(self)
 
     def process(self) -> None:
         """Find the resource and let it answer."""
@@ -200,7 +218,8 @@ class Site(WebSite):
 
     `identify` is asked before a body is taken: what comes from a caller who is refused is stored nowhere. So is
     `admit`, which may take its time, and raises Refused; it gives None for requests that it has nothing to say of.
-    `drain` ends what is under way, see `Router.drain`.
+    `drain` ends what is under way, see `Router.drain`. `watch` is told of each request when it is over, with times by
+    `clock`, in seconds; with `own_log` it writes the access log.
     """
 
     requestFactory = Request
@@ -218,6 +237,9 @@ class Site(WebSite):
         too_big: bytes,
         reactor: Any,
         idle_timeout: int,
+        watch: Callable[[Any, Record], None] = nobody_watches,
+        clock: Callable[[], float] = time.perf_counter,
+        own_log: bool = False,
     ) -> None:
         super().__init__(
             root,
@@ -235,6 +257,23 @@ class Site(WebSite):
         self.limits = limits
         self.too_big = too_big
         self.displayTracebacks = False
+        self.watch = watch
+        self.clock = clock
+        self._own_log = own_log
+
+    def log(self, request: Any) -> None:
+        """A request has been answered."""
+        if not self._own_log:
+            super().log(request)
+        self.over(request, request.code, request.sentLength)
+
+    def over(self, request: Any, status: int = GONE, size: int = 0) -> None:
+        """Nothing more becomes of a request, which `watch` is told of once."""
+        record = request.record
+        if not record.over:
+            record.over, record.status, record.size, record.ended = True, status, size, self.clock()
+            record.name(request.method, request.uri)
+            self.watch(request, record)
 
     # HTTP/2 would hide the peer's certificate from Twisted's request.
     def acceptableProtocols(self) -> list[bytes]:

@@ -15,6 +15,7 @@ from lgi.httpd.refusal import Refused
 from lgi.httpd.spool import SpooledFile
 from lgi.repository.conditions import Conditions
 from lgi.repository.files import Repositories
+from lgi.repository.locks import FileLocks
 from lgi.repository.store import FileState
 from lgi.repository.usage import Unlimited, Usage, UsageExceeded
 
@@ -22,10 +23,13 @@ _log = Logger()
 
 
 class Keeper:
-    """Makes the changes, and has account kept of them."""
+    """Makes the changes, and has account kept of them; `others` keeps the server's other processes out meanwhile."""
 
-    def __init__(self, repositories: Repositories, usage: Usage | None = None) -> None:
+    def __init__(
+        self, repositories: Repositories, usage: Usage | None = None, others: FileLocks | None = None
+    ) -> None:
         self._repositories = repositories
+        self._others = others
         self._usage: Usage = usage or Unlimited()
         self._locks: dict[tuple[str, str], tuple[DeferredLock, int]] = {}
 
@@ -107,7 +111,11 @@ class Keeper:
         try:
             await lock.acquire()
             try:
-                yield
+                if self._others is None:
+                    yield
+                else:
+                    async with self._others.held(repository, name):
+                        yield
             finally:
                 lock.release()
         finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from lgi.db.counts import Tally
 from lgi.db.events import acknowledge, due, next_time
 from lgi.db.jobs import fetch_job, offer, update_job, without_pulse
 from lgi.db.log import record
@@ -52,6 +53,7 @@ def see_to_lost_jobs(connection: Connection, now: int, pulse_timeout: int) -> li
     run a second copy while the first one may still be alive. The daemon takes it up again when it is back.
     """
     changed = []
+    tally = Tally()
     before = now - pulse_timeout
     for found in without_pulse(connection, before, BATCH):
         # Once more, now that nobody else can change it: its daemon may have come back in between.
@@ -59,7 +61,7 @@ def see_to_lost_jobs(connection: Connection, now: int, pulse_timeout: int) -> li
         if job is None or job.state is not found.state or job.lock_state or job.daemon_pulse >= before:
             continue
         state = next_state(job.state, JobEvent.PULSE_LOST, Actor.SCHEDULER)
-        if not update_job(connection, job, {"state": state.value, "state_time_stamp": now}):
+        if not update_job(connection, job, {"state": state.value, "state_time_stamp": now}, tally):
             continue
         if state is JobState.QUEUED:
             offer(connection, job.job_id, job.application, job.target_resources, job.priority)
@@ -73,4 +75,5 @@ def see_to_lost_jobs(connection: Connection, now: int, pulse_timeout: int) -> li
             now=now,
         )
         changed.append((job, state))
+    tally.write(connection)
     return changed

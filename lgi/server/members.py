@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import attrs
 from sqlalchemy import Connection
 
@@ -41,6 +43,8 @@ def note_call(connection: Connection, resource: Resource, now: int) -> Resource:
     return resource
 
 
+# The same certificates come with every call.
+@lru_cache(maxsize=4096)
 def _normal(certificate: str) -> str:
     # Deployed tools register files in which a description for people stands before the certificate.
     return "".join(certificate[max(0, certificate.find("-----BEGIN CERTIFICATE")) :].split())

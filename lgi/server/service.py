@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+import attrs
+from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.resource import IResource, Resource
 from twisted.web.static import File
 
@@ -31,8 +37,10 @@ from lgi.repository.address import below
 from lgi.repository.files import Repositories
 from lgi.repository.http import RepositoryResource
 from lgi.repository.keeper import Keeper
+from lgi.repository.locks import FileLocks
 from lgi.repository.receive import Receiver
 from lgi.server.news import News
+from lgi.server.operation import Operation
 from lgi.server.project import Project, Projects
 from lgi.server.resource_routes import ResourceRoutes
 from lgi.server.server_routes import ServerRoutes
@@ -43,6 +51,10 @@ from lgi.setup import check_databases, open_databases, repositories_of
 from lgi.sync import Neighbours, UpdateCycle, open_neighbours
 from lgi.tls import RevocationList, TLSFileError, load_credentials, server_context_factory
 from lgi.wire.answers import Envelope
+
+PROGRAM = "lgi-server"
+LOCKS = "changes.lock"
+FLUSH_SECONDS = 0.05
 
 
 class _Root(Resource):
@@ -69,9 +81,30 @@ class _Root(Resource):
         if named == [*self._prefix, b"ca.crt"]:
             request.postpath = []
             return self._authority
-        # Klein looks at the whole path.
+        # Which has the whole path of each call.
         request.postpath = named
         return self._api
+
+
+@attrs.frozen(kw_only=True)
+class Ending:
+    """Ends what is under way."""
+
+    projects: Projects
+    cycles: Mapping[str, UpdateCycle]
+    router: Router
+
+    def let_go(self) -> None:
+        """Let nobody wait any more: who does is answered now."""
+        for project in self.projects.by_name.values():
+            project.stop()
+
+    async def __call__(self) -> None:
+        """Begin nothing more, and return when all is answered."""
+        self.let_go()
+        for cycle in self.cycles.values():
+            cycle.stop()
+        await self.router.drain()
 
 
 def make_site(
@@ -82,8 +115,10 @@ def make_site(
     repositories: Repositories,
     neighbours: Neighbours,
     bell: Bell,
+    operation: Operation | None = None,
 ) -> Site:
     """The whole HTTP side; `peers` has `identify(transport)`, which tests replace, as they do `neighbours`."""
+    operation = operation or Operation(reactor, config)
     envelope = Envelope(lgi_version=__version__, ca_certificate_url=config.server.ca_certificate_url)
     url = config.server.url.rstrip("/")
     accounts = Accounts(
@@ -91,7 +126,8 @@ def make_site(
         repository_limit=config.repository.max_repository_size,
         user_limit=config.repository.max_user_size,
     )
-    keeper = Keeper(repositories, accounts)
+    others = FileLocks(reactor, config.server.run_directory / LOCKS) if config.server.processes > 1 else None
+    keeper = Keeper(repositories, accounts, others)
     projects = Projects(
         by_name={
             name: Project(
@@ -127,6 +163,7 @@ def make_site(
         max_requests=config.limits.requests,
         back_off=config.limits.back_off,
     )
+    operation.attach(router, projects.by_name)
     prefix = urlsplit(url).path
     for routes in (
         ResourceRoutes(projects=projects, limits=config.limits),
@@ -140,25 +177,18 @@ def make_site(
         repositories, keeper, max_file_size=config.repository.max_file_size, prefix=[*named, b"repository"]
     )
     root = _Root(
-        router.app.resource(),
+        router,
         RepositoryResource(repositories, keeper, receiver, peers.identify),
         File(str(config.server.ca_certificate), defaultType="application/x-pem-file"),
         named,
     )
-
-    async def drain() -> None:
-        for project in projects.by_name.values():
-            project.stop()
-        for cycle in cycles.values():
-            cycle.stop()
-        await router.drain()
 
     limits = BodyLimits(request=config.repository.max_request_size, file=config.repository.max_file_size)
     return Site(
         root,
         identify=peers.identify,
         admit=receiver.admit,
-        drain=drain,
+        drain=Ending(projects=projects, cycles=cycles, router=router),
         spool=repositories.spool,
         limits=limits,
         too_big=envelope.wrap_error(
@@ -168,11 +198,25 @@ def make_site(
         ),
         reactor=reactor,
         idle_timeout=config.server.idle_timeout,
+        watch=operation,
+        own_log=config.log.access is not None,
     )
 
 
-class ServerService(Service):
-    """The project server: opens everything when it starts, and ends the program if anything cannot be opened."""
+class _Current(CertificateOptions):
+    """The server's side of TLS as it is now; connections that are there keep what they began with."""
+
+    def __init__(self, options: CertificateOptions) -> None:
+        super().__init__()
+        self.options = options
+
+    def getContext(self) -> SSL.Context:
+        """What the next connection is made with."""
+        return self.options.getContext()
+
+
+class Serving(Service):
+    """What all services of the server have in common: opening everything, or ending the program."""
 
     _log = Logger()
 
@@ -180,10 +224,101 @@ class ServerService(Service):
         self._reactor = reactor
         self._config = config
         self._databases: dict[str, Database] = {}
-        self._port: IListeningPort | None = None
         self._site: Site | None = None
+        self._ending: Ending | None = None
         self._neighbours: Neighbours | None = None
         self._bell = Bell(config.server.run_directory)
+        self._operation = Operation(reactor, config)
+        self._tls: _Current
+        self._peers: Peers
+        self._repositories: Repositories
+        self._hangup: Any = None
+
+    def _options(self) -> CertificateOptions:
+        section = self._config.server
+        return server_context_factory(
+            load_credentials(section.certificate, section.private_key), section.ca_certificate
+        )
+
+    def open_parts(self, *, first: bool = True) -> None:
+        """Open files and databases; `first` where no other process of this server runs yet."""
+        section = self._config.server
+        try:
+            self._tls = _Current(self._options())
+            self._peers = Peers(RevocationList(section.revoked, section.ca_certificate))
+            self._neighbours = open_neighbours(self._reactor, self._config)
+            self._repositories = repositories_of(self._config)
+            if first:
+                self._repositories.prepare()
+            self._databases = open_databases(self._config, self._reactor)
+            check_databases(self._databases)
+        except (TLSFileError, SchemaError) as problem:
+            cannot_start(PROGRAM, problem)
+        except OSError as problem:
+            cannot_start(PROGRAM, told(problem))
+
+    def make_factory(self) -> TLSMemoryBIOFactory:
+        """What serves connections, of what `open_parts` has opened."""
+        assert self._neighbours is not None
+        try:
+            self._bell.listen(self._reactor)
+            self._operation.start()
+        except OSError as problem:
+            cannot_start(PROGRAM, told(problem))
+        for database in self._databases.values():
+            database.start()
+        self._site = make_site(
+            self._reactor,
+            self._config,
+            self._databases,
+            self._peers,
+            self._repositories,
+            self._neighbours,
+            self._bell,
+            self._operation,
+        )
+        assert isinstance(self._site.drain, Ending)
+        self._ending = self._site.drain
+        return tls_factory(self._tls, self._site)
+
+    async def close_parts(self) -> None:
+        """Answer what is under way, and close all that was opened."""
+        if self._site is not None:
+            await self._site.drain()
+            # The last answers are encrypted in a later turn, and written in the one after that.
+            await deferLater(self._reactor, FLUSH_SECONDS)
+            await deferLater(self._reactor, 0)
+        await self._operation.stop()
+        if self._neighbours is not None:
+            await self._neighbours.close()
+        for database in self._databases.values():
+            database.stop()
+        self._bell.close()
+
+    def handle_hangup(self) -> None:
+        """Have SIGHUP call `hung_up`."""
+
+        def signalled(_number: int, _frame: object) -> None:
+            self._reactor.callFromThread(self.hung_up)
+
+        self._hangup = signal.signal(signal.SIGHUP, signalled)
+
+    def restore_hangup(self) -> None:
+        """Let SIGHUP do what it did before."""
+        if self._hangup is not None:
+            signal.signal(signal.SIGHUP, self._hangup)
+            self._hangup = None
+
+    def hung_up(self) -> None:
+        """Take over what has changed in files."""
+
+
+class ServerService(Serving):
+    """The project server in one process, which listens itself; SIGHUP has it take a renewed certificate."""
+
+    def __init__(self, reactor: Any, config: ServerConfig) -> None:
+        super().__init__(reactor, config)
+        self._port: IListeningPort | None = None
 
     @property
     def port(self) -> int:
@@ -194,29 +329,12 @@ class ServerService(Service):
         """Open files and databases, then listen."""
         super().startService()
         section = self._config.server
-        try:
-            credentials = load_credentials(section.certificate, section.private_key)
-            options = server_context_factory(credentials, section.ca_certificate)
-            peers = Peers(RevocationList(section.revoked, section.ca_certificate))
-            self._neighbours = open_neighbours(self._reactor, self._config)
-            repositories = repositories_of(self._config)
-            repositories.prepare()
-            self._databases = open_databases(self._config, self._reactor)
-            check_databases(self._databases)
-            self._bell.listen(self._reactor)
-        except (TLSFileError, SchemaError) as problem:
-            cannot_start("lgi-server", problem)
-        except OSError as problem:
-            cannot_start("lgi-server", told(problem))
-        for database in self._databases.values():
-            database.start()
-        self._site = make_site(
-            self._reactor, self._config, self._databases, peers, repositories, self._neighbours, self._bell
-        )
+        self.open_parts()
+        factory = self.make_factory()
+        self.handle_hangup()
         endpoint_type = TCP6ServerEndpoint if ":" in section.interface else TCP4ServerEndpoint
         endpoint = endpoint_type(self._reactor, section.port, interface=section.interface)
-        listening = endpoint.listen(tls_factory(options, self._site))
-        listening.addCallbacks(self._listens, self._cannot_listen)
+        endpoint.listen(factory).addCallbacks(self._listens, self._cannot_listen)
 
     def _listens(self, port: IListeningPort) -> None:
         self._port = port
@@ -231,24 +349,27 @@ class ServerService(Service):
         problem = failure.value
         if isinstance(problem, CannotListenError):
             where = f"{problem.interface or '*'}:{problem.port}"
-            cannot_start("lgi-server", f"port {where} cannot be had: {problem.socketError.strerror}")
-        cannot_start("lgi-server", problem)
+            cannot_start(PROGRAM, f"port {where} cannot be had: {problem.socketError.strerror}")
+        cannot_start(PROGRAM, problem)
+
+    def hung_up(self) -> None:
+        """Show a renewed certificate to those who connect from now on; where it is of no use, nothing changes."""
+        self._operation.reopen()
+        try:
+            self._tls.options = self._options()
+        except TLSFileError as problem:
+            self._log.error("{problem}; the certificate known before stays", problem=problem)
+        else:
+            self._log.info("{file} is shown from now on", file=str(self._config.server.certificate))
 
     async def _stop(self) -> None:
         if self._port is not None:
             await maybeDeferred(self._port.stopListening)
             self._port = None
-        if self._site is not None:
-            await self._site.drain()
-            # The last answer is written after this turn.
-            await deferLater(self._reactor, 0)
-        if self._neighbours is not None:
-            await self._neighbours.close()
-        for database in self._databases.values():
-            database.stop()
-        self._bell.close()
+        await self.close_parts()
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, and wait until the calls under way have been answered."""
         super().stopService()
+        self.restore_hangup()
         return Deferred.fromCoroutine(self._stop())

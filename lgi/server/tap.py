@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.application.service import IService
 
+from lgi.config import processes_of
 from lgi.setup import ServerOptions
 
 
@@ -18,6 +21,11 @@ def makeService(options: Options) -> IService:
     """The service; nothing is opened yet, since twistd forks between this and its start."""
     from twisted.internet import reactor
 
+    from lgi.server.processes import FrontService
     from lgi.server.service import ServerService
 
-    return ServerService(reactor, options["configuration"])
+    configuration = options["configuration"]
+    if processes_of(configuration) > 1:
+        # In the background, twistd goes to another directory.
+        return FrontService(reactor, configuration, Path(options["config"]).absolute())
+    return ServerService(reactor, configuration)

@@ -73,6 +73,11 @@ class Waiting:
         """How many sessions wait or may come back."""
         return len(self._places)
 
+    @property
+    def held(self) -> int:
+        """How many sessions wait right now."""
+        return sum(place.waits for place in self._places.values())
+
     def __contains__(self, session_id: int) -> bool:
         """Whether this session has a place already."""
         return session_id in self._places

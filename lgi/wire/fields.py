@@ -29,6 +29,8 @@ _KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 # As received: hexadecimal takes two bytes for one, and a little white space may stand around it.
 RECEIVED_MAXIMUM = 2 * LONG + 1024
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
 _E = ErrorNumber
 TOO_BIG: dict[str, ErrorNumber] = {
     "state": _E.STATE_TOO_BIG,
@@ -98,7 +100,7 @@ class PostedFields:
             text = value.decode("utf-8")
         except UnicodeDecodeError:
             raise _wrong(name, "it is not UTF-8 text") from None
-        if any(character < " " and character not in "\t\r\n" for character in text):
+        if _CONTROL.search(text) is not None:
             raise _wrong(name, "it contains control characters")
         return text.strip()
 
@@ -109,7 +111,7 @@ class PostedFields:
     def optional_short(self, name: str) -> str:
         """Short text, empty when it was not posted."""
         text = self._text(name, SHORT) or ""
-        if any(not character.isprintable() for character in text):
+        if not text.isprintable():
             raise _wrong(name, "it contains control characters")
         return text
 

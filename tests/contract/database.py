@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.contract.claims import ClaimsContract
+from tests.contract.counts import CountsContract
 from tests.contract.grants import GrantsContract
 from tests.contract.jobs import JobsContract
 from tests.contract.keys import KeysContract
@@ -14,6 +15,7 @@ from tests.contract.values import ValuesContract
 
 class DatabaseContract(
     JobsContract,
+    CountsContract,
     KeysContract,
     LocksContract,
     ClaimsContract,

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import blockingCallFromThread, deferToThread
@@ -18,7 +18,7 @@ from lgi.access import Grants, denied_groups, leaves_room, permits
 from lgi.config import LimitsSection
 from lgi.db.database import Database
 from lgi.db.grants import allow_user, fetch_grants
-from lgi.db.jobs import count_owned
+from lgi.db.jobs import count_owned, fetch_job, update_job
 from lgi.db.resources import (
     fetch_resource,
     list_names,
@@ -32,6 +32,7 @@ from lgi.db.schema import (
     groups_allowed,
     groups_denied,
     job_access,
+    job_counts,
     job_offers,
     job_queue,
     running_locks,
@@ -244,7 +245,7 @@ class GrantsContract(ContractCase):
         """Replace all rows of the four tables, and delete all jobs."""
 
         def fill(connection: Connection) -> None:
-            for table in (job_queue, job_access, job_offers, running_locks):
+            for table in (job_queue, job_access, job_offers, job_counts, running_locks):
                 connection.execute(delete(table))
             for table, found in (
                 (users_allowed, rows.users_allowed),
@@ -347,7 +348,10 @@ class GrantsContract(ContractCase):
 def finish_two(connection: Connection) -> None:
     """Let the first two jobs be finished."""
     first = connection.scalars(select(job_queue.c.job_id).order_by(job_queue.c.job_id).limit(2)).all()
-    connection.execute(update(job_queue).where(job_queue.c.job_id.in_(first)).values(state="finished"))
+    for job_id in first:
+        job = fetch_job(connection, job_id)
+        assert job is not None
+        update_job(connection, job, {"state": "finished"})
 
 
 def expected(rows: Grants, submissions: Sequence[Sequence[tuple[str, tuple[str, ...]]]]) -> list[tuple[str, ...]]:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, insert
 from twisted.internet import reactor
 
 from lgi.config import LimitsSection
+from lgi.db.counts import recounted, settle_counts
 from lgi.db.database import Database
 from lgi.db.schema import job_access, job_offers, job_queue
 from lgi.httpd.peer import Caller
@@ -89,6 +90,7 @@ def fill(connection: Connection, jobs: int, named: tuple[str, ...] = ()) -> None
             for number in numbers
         ],
     )
+    settle_counts(connection, recounted(connection))
 
 
 class LoadCase(ContractCase):

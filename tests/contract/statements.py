@@ -128,19 +128,20 @@ class CallsCase(LoadCase):
         queued = self.count(job_queue.c.state == "queued", job_queue.c.owners.like("mark,%"))
         for limit, expected in ((64, (64, 64)), (0, (queued, 0))):
             query = jobs.JobQuery(state="queued", application=APPLICATION, start=5 if limit else 0, limit=limit)
-            number, found = await self.statements(3, partial(jobs.list_jobs, self.server, MARK, query))
+            number, found = await self.statements(1, partial(jobs.list_jobs, self.server, MARK, query))
             self.assertEqual((number, len(found)), expected)
         # The job's repository is bulk as well, and has no directory: only the lookup is of interest here.
         found = await self.statements(1, lambda: self.server.database.read("look", jobs._look, MARK, MARKS))
         self.assertEqual(found.repository, f"JOB_bulk{MARKS}")
 
     async def check_submission_of_a_user(self) -> None:
-        job, _files = await self.statements(6, lambda: submit.submit_of_user(self.server, MARK, POSTED, []))
+        # Two for the counts, of which MariaDB makes the second only where one begins.
+        job, _files = await self.statements(8, lambda: submit.submit_of_user(self.server, MARK, POSTED, []))
         self.assertEqual(self.fetch(job.job_id).owners, ("mark", "theor"))
 
     async def check_submission_of_a_user_with_a_key(self) -> None:
         posted = attrs.evolve(POSTED, submission_key="k")
-        job, _files = await self.statements(7, lambda: submit.submit_of_user(self.server, MARK, posted, []))
+        job, _files = await self.statements(9, lambda: submit.submit_of_user(self.server, MARK, posted, []))
         again, _files = await self.statements(1, lambda: submit.submit_of_user(self.server, MARK, posted, []))
         self.assertEqual(again, self.fetch(job.job_id))
 
@@ -157,7 +158,7 @@ class CallsCase(LoadCase):
         for at_most, size in ((5, 60), (3, 40), (3, -50)):
             await self.statements(at_most, partial(accounts.reserve, job.repository, size))
         self.assertEqual(self.fetch(job.job_id).repository_size, 50)
-        await self.statements(7, partial(jobs.delete, self.server, MARK, job.job_id))
+        await self.statements(8, partial(jobs.delete, self.server, MARK, job.job_id))
         self.assertEqual(self.run_in(used_by, "mark"), 0)
 
     async def check_submission_of_a_user_with_a_limit(self) -> None:
@@ -165,7 +166,7 @@ class CallsCase(LoadCase):
         for sign in (1, -1):
             limit = sign * (1 + self.count(job_queue.c.owners.like("mark,%")))
             self.run_in(allow_user, Grant(name="mark", application=APPLICATION, job_limit=limit))
-            await self.statements(8, lambda: submit.submit_of_user(self.server, MARK, POSTED, []))
+            await self.statements(10, lambda: submit.submit_of_user(self.server, MARK, POSTED, []))
             with self.assertRaises(LGIError) as refused:
                 await submit.submit_of_user(self.server, MARK, POSTED, [])
             self.assertEqual(refused.exception.number, ErrorNumber.SUBMIT_REFUSED)

@@ -10,7 +10,7 @@ from tests.contract import statements
 from tests.contract.case import MariaDBCase, SQLiteCase
 
 MANY_JOBS = 100_000
-LARGE = ("job_queue", "job_offers", "job_access", "running_locks")
+LARGE = ("job_queue", "job_offers", "job_access", "running_locks", "job_counts", "access_sets")
 
 
 class SQLiteStatementsTests(SQLiteCase, statements.StatementsContract):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shutil
+import sqlite3
 from typing import Any
 
 import attrs
@@ -117,13 +120,20 @@ class CallsCase(ServersCase):
         watched: Fields = user | {"jobs": f"{free}:?, {locked}:queued, 999999:running", "wait": 1}
         self.watching = Call(path="interfaces/interface_job_state.php", who=MARK, fields=watched)
         self.free, self.locked = free, locked
+        self._witness = sqlite3.connect(str(self.server.database.engine.url.database))
+        self.addCleanup(self._witness.close)
+        self._snapshot: tuple[int, Rows] = (-1, {})
         self._prepared = self.snapshot()
         self.changed = False
 
     def snapshot(self) -> Rows:
-        """All rows of all tables."""
-        with self.server.database.engine.connect() as connection:
-            return _rows(connection)
+        """All rows of all tables, read again where somebody has written since."""
+        with contextlib.closing(self._witness.execute("PRAGMA data_version")) as found:
+            [version] = found.fetchone()
+        if version != self._snapshot[0]:
+            with self.server.database.engine.connect() as connection:
+                self._snapshot = (version, _rows(connection))
+        return self._snapshot[1]
 
     def restore(self) -> None:
         """Put all tables back as they were prepared."""
@@ -168,4 +178,10 @@ class CallsCase(ServersCase):
         self.changed = without_volatile(after) != without_volatile(before)
         if after != before:
             self.restore()
+        # What was submitted is not in the tables any more: without its files every later check stays as quick.
+        for name in set(self.stored()) - files if number is None else ():
+            if name.count("/") == 1:
+                shutil.rmtree(self.root / name)
+                with contextlib.suppress(OSError):  # of others too
+                    (self.root / name).parent.rmdir()
         return number

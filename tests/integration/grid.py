@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import SkipTest, TestCase
 
+from tests.integration import warm
 from tests.integration.reach import programs_for_jobs
 
 PROGRAMS = Path(sys.executable).parent
@@ -59,23 +60,20 @@ class Program:
         self.name = name
         self.log = log
         self._offset = log.stat().st_size if log.exists() else 0
-        self.process = subprocess.Popen(
-            [
-                str(programs / "twistd"),
-                "-n",
-                "--pidfile=",
-                f"--logfile={log}",
-                name,
-                "--config",
-                str(config),
-                *options,
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=log.parent,
-            env=environment,
-        )
+        twistd = programs / "twistd"
+        arguments = ["-n", "--pidfile=", f"--logfile={log}", name, "--config", str(config), *options]
+        self.process: warm.Process | subprocess.Popen[bytes]
+        if environment is None and programs in (PROGRAMS, programs_for_jobs() if os.geteuid() == 0 else None):
+            self.process = warm.Process(twistd, arguments, folder=log.parent)
+        else:
+            self.process = subprocess.Popen(
+                [str(twistd), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=log.parent,
+                env=environment,
+            )
 
     def logged(self) -> str:
         """What it has logged since it was started."""
@@ -105,12 +103,12 @@ class Program:
             self.process.kill()
             self.process.communicate()
             raise AssertionError(f"{self.name} did not stop:\n{self.logged()[-3000:]}") from None
-        return self.process.returncode
+        return self.process.wait()
 
     def ended(self) -> tuple[int, str]:
         """Its status and everything it said, once it has ended by itself."""
         out, _ = self.process.communicate(timeout=60)
-        return self.process.returncode, out.decode(errors="replace") + self.logged()
+        return self.process.wait(), out.decode(errors="replace") + self.logged()
 
 
 class Grid:
@@ -144,11 +142,9 @@ class Grid:
         assert moved != text
         self.cfg.write_text(moved)
 
-    def lgi(self, *arguments: str, status: int = 0, **more: Any) -> str:
+    def lgi(self, *arguments: str, status: int = 0) -> str:
         """Run the program `lgi` and return its standard output; its exit status must be `status`."""
-        result = subprocess.run(
-            [str(PROGRAMS / "lgi"), *arguments], capture_output=True, text=True, timeout=120, check=False, **more
-        )
+        result = warm.run(PROGRAMS / "lgi", arguments, 120)
         if result.returncode != status:
             raise AssertionError(f"lgi {arguments} ended with {result.returncode}: {result.stdout}{result.stderr}")
         return str(result.stdout if status == 0 else result.stderr)
@@ -220,7 +216,8 @@ class Grid:
     def stop(self) -> None:
         """End everything that was started, jobs included."""
         problems = []
-        for program in reversed(self.programs):
+        # Daemons first: they sign off, and have patience with a server that is gone.
+        for program in sorted(self.programs[::-1], key=lambda program: program.name != "lgi-daemon"):
             try:
                 program.stop()
             except AssertionError as problem:

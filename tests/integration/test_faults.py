@@ -10,7 +10,7 @@ from pathlib import Path
 from tests import mariadb
 from tests.integration.grid import EXAMPLES, RESOURCE, USER, GridCase, free_port, until
 
-LONG_INPUT = "structure = argon38.xyz\nsteps = 25000\n"
+LONG_INPUT = "structure = argon38.xyz\nsteps = 8000\n"
 
 
 class StartTests(GridCase):
@@ -103,7 +103,7 @@ class RecoveryTests(GridCase):
         again = grid.start_daemon()
         finished = grid.wait_for_state(job, "finished", "aborted")
         self.assertEqual(finished["state"], "finished")
-        self.assertIn("step 25000 of 25000", finished["output"])
+        self.assertIn("step 8000 of 8000", finished["output"])
         self.assertNotIn("started (process", again.logged())
         until(lambda: not grid.job_directories(), "the job directory is gone")
         self.assertEqual(again.logged().count("reported finished"), 1)

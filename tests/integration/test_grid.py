@@ -7,7 +7,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from tests.integration.grid import EXAMPLES, RESOURCE, GridCase
+from tests.integration.grid import EXAMPLES, RESOURCE, GridCase, until
 from tests.shape import shape
 
 SHAPES = json.loads((Path(__file__).parents[1] / "data" / "answer_shapes.json").read_text("utf-8"))
@@ -38,7 +38,7 @@ class GridTests(GridCase):
         grid.wait_for_state(job, "running")
         grid.user("delete", str(job))
         grid.wait_for_state(job, "aborted")
-        self.assertEqual(grid.job_directories(), [])
+        until(lambda: not grid.job_directories(), "the job directory is gone")
         grid.user("delete", str(job))
         self.assertIn("no such job", grid.user("status", str(job), status=1))
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from unittest.mock import patch
 
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, insert, inspect, select
+from sqlalchemy import Connection, Engine, func, insert, inspect, select
 from twisted.trial.unittest import SynchronousTestCase
 
+from lgi.db.counts import recounted
 from lgi.db.database import database_url, make_engine
-from lgi.db.schema import event_queue, job_queue, metadata
-from lgi.db.upgrade import MIGRATIONS, SchemaError, check_schema, upgrade_schema
+from lgi.db.schema import event_queue, job_counts, job_queue, metadata
+from lgi.db.upgrade import MIGRATIONS, SchemaError, _configuration, check_schema, upgrade_schema
 from tests import mariadb, postgresql
 
 UPGRADE = "lgi admin upgrade-db --config FILE"
@@ -111,6 +113,27 @@ class _Contract(SynchronousTestCase):
             values |= dict.fromkeys(numbers, 0)
             values |= {"input": b"", "output": b"", "repository": "JOB_8"}
             self.assertEqual(connection.execute(insert(job_queue), values).inserted_primary_key, (8,))
+
+    def test_jobs_that_are_there_are_counted(self) -> None:
+        """From the schema without counts, and back to it."""
+        engine = self.engine()
+        lists = (("mark, theor", "admin, mark"), ("theor,mark", "any"), ("piet", "mark, admin"))
+        with engine.begin() as connection:
+            upgrade_schema(connection, "0003")
+            for number, (owners, readers) in enumerate([*lists] * 5, 1):
+                state = "running" if number == 1 else "queued"
+                values = f"{number}, '{state}', 'a', '{owners}', '{readers}', 'w', 'any', '', '', 's', 0, 1, 0, 1"
+                connection.exec_driver_sql(f"INSERT INTO job_queue VALUES ({values}, 'JOB_{number}', 0, NULL)")
+        with patch("lgi.db.counts._BATCH", 4), engine.begin() as connection:
+            upgrade_schema(connection)
+            check_schema(connection)
+            self.assertFalse(recounted(connection))
+            number, slots = connection.execute(select(func.sum(job_counts.c.number), func.count())).one()
+            self.assertEqual((number, slots), (30, 6))
+        with engine.begin() as connection:
+            command.downgrade(_configuration(connection), "0003")
+            self.assertNotIn("job_counts", inspect(connection).get_table_names())
+            self.assertEqual(connection.scalar(select(func.count()).select_from(job_queue)), 15)
 
     def number_from(self, _connection: Connection, _number: int) -> None:
         """Let the next job have this number, where numbers that are given do not count."""

@@ -25,6 +25,7 @@ from lgi.db.log import entries_of_job, record
 from lgi.db.schema import (
     event_queue,
     job_access,
+    job_counts,
     job_log,
     job_offers,
     job_queue,
@@ -336,6 +337,13 @@ class CheckTests(OversightCase):
         self.run_in(lock_job, job, resource_id=-1, session_id=0, now=NOW)
         status, out, err = self.run_lgi("admin", "check-db")
         self.assertEqual((status, out, err), (0, "The database of project LGI is in order\n", ""))
+
+    def test_jobs_that_are_counted_wrongly(self) -> None:
+        self.submit()
+        self.run_in(lambda by: by.execute(update(job_counts).where(job_counts.c.kind == "r").values(number=7)))
+        self.assertEqual(self.problems(), [(0, "job_counts", False)])
+        self.assertEqual(self.problems("--repair", status=0), [(0, "job_counts", True)])
+        self.assertEqual(self.problems(status=0), [])
 
     def test_each_problem(self) -> None:
         """One thing is broken at a time, found in its table, and mended again."""

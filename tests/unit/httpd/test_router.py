@@ -40,7 +40,7 @@ class RouterTests(SynchronousTestCase):
         )
         self.router.add("/call", self.handle)
         self.site = Site(
-            self.router.app.resource(),
+            self.router,
             identify=self.identify,
             drain=self.router.drain,
             spool=spool,

@@ -1,0 +1,37 @@
+"""The part that each of several processes has of the whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from lgi.config import MOST_BY_DEFAULT, ServerConfig, load_config, processes_of
+from lgi.server.worker import share
+from tests.unit.test_config import GOOD
+
+
+class ShareTests(SynchronousTestCase):
+    """A configuration with a MariaDB and a SQLite."""
+
+    def setUp(self) -> None:
+        file = Path(self.mktemp())
+        file.write_text(GOOD)
+        self.config: ServerConfig = load_config(file)
+
+    def test_default(self) -> None:
+        self.assertEqual(processes_of(self.config), 1)
+        server = attrs.evolve(self.config, projects={"LGI": self.config.projects["LGI"]})
+        self.assertEqual(processes_of(server), min(MOST_BY_DEFAULT, len(os.sched_getaffinity(0))))
+        chosen = attrs.evolve(self.config, server=attrs.evolve(self.config.server, processes=3))
+        self.assertEqual(processes_of(chosen), 3)
+
+    def test_parts(self) -> None:
+        part = share(self.config, 3)
+        self.assertEqual((part.limits.requests, part.limits.waiting), (86, 1366))
+        self.assertEqual([section.threads for section in part.projects.values()], [4, 2])
+        limits = attrs.evolve(self.config.limits, requests=2, waiting=1)
+        small = share(attrs.evolve(self.config, limits=limits), 8)
+        self.assertEqual((small.limits.requests, small.limits.waiting), (1, 1))
