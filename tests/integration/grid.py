@@ -217,7 +217,9 @@ class Grid:
         """End everything that was started, jobs included."""
         problems = []
         # Daemons first: they sign off, and have patience with a server that is gone.
-        for program in sorted(self.programs[::-1], key=lambda program: program.name != "lgi-daemon"):
+        others_last = list(reversed(self.programs))
+        others_last.sort(key=lambda program: program.name != "lgi-daemon")
+        for program in others_last:
             try:
                 program.stop()
             except AssertionError as problem:
