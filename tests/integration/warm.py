@@ -125,14 +125,13 @@ def _server(python: Path) -> Path:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n", "the programs' server does not start"
         _running[python] = (os.getpid(), path)
-        atexit.register(_end, os.getpid(), folder, process)
+        atexit.register(_end, os.getpid(), process)
     return path
 
 
-def _end(owner: int, folder: Path, process: subprocess.Popen[bytes]) -> None:
+def _end(owner: int, process: subprocess.Popen[bytes]) -> None:
     if owner == os.getpid():
         process.communicate()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _import() -> None:
@@ -149,7 +148,7 @@ def _import() -> None:
 
 
 def _serve(path: str) -> None:
-    """Fork a guardian for each connection until standard input ends."""
+    """Fork a guardian for each connection until standard input ends; then the socket and its folder go."""
     import select
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
@@ -162,6 +161,7 @@ def _serve(path: str) -> None:
         while True:
             readable, _, _ = select.select([listening.fileno(), 0], [], [])
             if 0 in readable:
+                shutil.rmtree(Path(path).parent, ignore_errors=True)
                 return
             connection, _ = listening.accept()
             if os.fork() == 0:
