@@ -24,6 +24,7 @@ from lgi.batch.values import BatchError, Entry, NotSupported, Request, State, St
 KEY_VARIABLE = "LGI_BATCH_KEY"
 GRACE = 10.0  # seconds between TERM and KILL
 _LOOK = 0.05  # seconds
+START_SECONDS = 5.0
 _PROC = Path("/proc")
 
 
@@ -143,7 +144,17 @@ class Local(System):
         found = process(started.pid)  # nobody has collected it yet, even if it is over
         if found is None:
             raise BatchError("the job could not be started: its process is not to be seen in /proc")
+        await self._marked(found)
         return f"{found.pid}-{found.start}"
+
+    async def _marked(self, job: Process) -> None:
+        """Wait until a job that was just started can be found by its key, or is over; for START_SECONDS at most."""
+        end = self.commands.reactor.seconds() + START_SECONDS
+        while self.commands.reactor.seconds() < end:
+            now = process(job.pid)
+            if now is None or not now.lives or (now.session == now.pid and _key(now.pid)):
+                return
+            await deferLater(self.commands.reactor, 0.005)
 
     async def queue(self, jobs: Collection[str]) -> list[Entry]:
         """See `System`."""

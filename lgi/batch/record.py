@@ -104,8 +104,8 @@ def locked(path: Path) -> Iterator[int]:
         except BlockingIOError:
             raise BatchError(f"another submission with the record {path} is under way") from None
         yield descriptor
-        # It came to its end, so nothing that has inherited the lock submits any more: a local job may just be starting
-        # with it.
+        # It came to its end, so nothing that has inherited the lock submits any more: a local job may just be
+        # starting with it.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
