@@ -104,7 +104,7 @@ class PrivateSlurm:
             "JobCompLoc": self.folder / "jobcomp",
             "KillWait": 2,
             # Ended jobs leave the queue soon, so that absence is met here too.
-            "MinJobAge": 3,
+            "MinJobAge": 8,
             "ReturnToService": 2,
             "MessageTimeout": 10,
         }
