@@ -87,9 +87,9 @@ class Queue:
             self.execute(
                 "INSERT INTO job_queue (job_id, state, application, owners, read_access, write_access, "
                 "target_resources, input, output, job_specifics, lock_state, state_time_stamp, daemon_pulse, "
-                f"priority, repository) SELECT seq, {state}, {application}, CONCAT({owner}, ', ', {group}), "
+                f"priority, repository, repository_size) SELECT seq, {state}, {application}, CONCAT({owner}, ', ', {group}), "
                 f"CONCAT('admin, ', {owner}), CONCAT('admin, ', {owner}), {target}, 'hello world', '', {specifics}, "
-                f"0, 1790000000 + seq DIV 10, 0, 1790000000 + seq DIV 10, {name} {source}",
+                f"0, 1790000000 + seq DIV 10, 0, 1790000000 + seq DIV 10, {name}, 0 {source}",
                 *(
                     f"INSERT INTO job_access (kind, name, job_id) SELECT '{kind}', {who}, seq {source}"
                     for kind, who in (
