@@ -87,7 +87,8 @@ class Queue:
             self.execute(
                 "INSERT INTO job_queue (job_id, state, application, owners, read_access, write_access, "
                 "target_resources, input, output, job_specifics, lock_state, state_time_stamp, daemon_pulse, "
-                f"priority, repository, repository_size) SELECT seq, {state}, {application}, CONCAT({owner}, ', ', {group}), "
+                "priority, repository, repository_size) "
+                f"SELECT seq, {state}, {application}, CONCAT({owner}, ', ', {group}), "
                 f"CONCAT('admin, ', {owner}), CONCAT('admin, ', {owner}), {target}, 'hello world', '', {specifics}, "
                 f"0, 1790000000 + seq DIV 10, 0, 1790000000 + seq DIV 10, {name}, 0 {source}",
                 *(
