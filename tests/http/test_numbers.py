@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, text, update
 from twisted.internet.defer import gatherResults
 
+from lgi.db import workers
 from lgi.db.schema import running_sessions
 from lgi.wire.fields import DIGITS
 from tests.http.case import JOB, WHOLE, ServerCase
@@ -136,7 +137,8 @@ class DatabaseTests(ServerCase):
         job_id = await self.server.submit()
         folder = self.server.config.server.ca_certificate.parent.parent / "db"
         await self.freeze()
-        self.server.database.engine.dispose()
+        # Whichever thread comes to it opens its connection anew.
+        self.patch(workers, "IDLE_SECONDS", -1)
         folder.rename(folder.with_name("away"))
         calls = [
             self.server.user("submit_job", **JOB, files=[("a", b"1")]),
