@@ -113,8 +113,10 @@ def _problems(look: Look, repositories: Repositories) -> Iterator[Problem]:
         problems, names = look(partial(check_jobs, first=first, last=last))
         yield from problems
         for job_id, name in names.items():
-            # A job may have been deleted since, with its files.
-            if not repositories.is_there(name) and look(partial(fetch_job, job_id=job_id)):
+            # One without files needs none. A job may have been deleted since, with its files.
+            if repositories.is_there(name) or not (job := look(partial(fetch_job, job_id=job_id))):
+                continue
+            if job.repository_size:
                 text = f"there is no directory of the repository {name}"
                 yield Problem(job_id=job_id, table="job_queue", text=text)
 

@@ -33,6 +33,11 @@ _FETCH = {
     for blobs, statement in ((True, select(*_WHOLE).where(_THIS)), (False, select(*PLAIN).where(_THIS)))
     for for_update in (True, False)
 }
+_OF_REPOSITORY = Prepared(
+    select(job_queue.c.write_access, job_queue.c.state_time_stamp).where(
+        job_queue.c.repository == bindparam("repository")
+    )
+)
 _PULSE = Prepared(update(job_queue).where(_THIS).values(daemon_pulse=bindparam("now")))
 
 
@@ -141,6 +146,12 @@ def fetch_jobs(connection: Connection, job_ids: Collection[int]) -> Iterator[Row
     return iter(
         connection.execute(select(*PLAIN).where(job_queue.c.job_id.in_(job_ids)).order_by(job_queue.c.job_id)).all()
     )
+
+
+def fetch_of_repository(connection: Connection, repository: str) -> tuple[tuple[str, ...], int] | None:
+    """Who may change the job that has this repository, and since when it is in its state; None if there is none."""
+    row = _OF_REPOSITORY(connection, repository=repository).mappings().one_or_none()
+    return None if row is None else (decode_list(row["write_access"]), row["state_time_stamp"])
 
 
 def key_of(user: str, key: str) -> str:

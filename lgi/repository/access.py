@@ -5,7 +5,7 @@ LGI 1.41, Repositories. Both are comma-separated lists of names, matched against
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lgi.access import matches
 from lgi.identity import Identity
@@ -21,12 +21,13 @@ def encode_access(names: Iterable[str]) -> bytes:
     return encode_list(names).encode()
 
 
-def may_change(identity: Identity, repository: str, store: Store) -> bool:
-    """Whether the holder of a certificate may upload to and delete from a repository; blocks, raises OSError.
+def may_change(identity: Identity, writers: Sequence[str], store: Store) -> bool:
+    """Whether the holder of a certificate may upload to and delete from a repository that these may change.
 
-    A missing list allows nobody: until the scheduler has written the list of resources, none of them may.
+    Blocks, raises OSError. A missing list allows nobody: until the scheduler has written the list of resources, none
+    of them may.
     """
-    if matches(identity.names, store.writers(repository)):
+    if matches(identity.names, writers):
         return True
     # A resource is in this list by its own name; groups of a user certificate do not make one a resource.
     return identity.name in store.resources()

@@ -99,9 +99,14 @@ class Repositories:
         """The files in a repository in order of their names; none if there is no such repository."""
         return self.store.list(repository)
 
-    def may_change(self, identity: Identity, repository: str) -> bool:
-        """Whether the holder of a certificate may upload to and delete from a repository; raises OSError."""
-        return may_change(identity, repository, self.store)
+    def writers(self, repository: str) -> tuple[str, ...] | None:
+        """The names in the access file of a repository, None if there is no such repository; raises OSError."""
+        found = self.store.writers(repository)
+        return found if found or self.is_there(repository) else None
+
+    def may_change(self, identity: Identity, writers: Sequence[str]) -> bool:
+        """Whether the holder of a certificate may upload to and delete from a repository that these may change."""
+        return may_change(identity, writers, self.store)
 
     def untouched(self, since: float) -> Iterator[str]:
         """The repositories in which no file has come or gone since then, in Unix seconds; in no order."""

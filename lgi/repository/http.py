@@ -129,7 +129,7 @@ class RepositoryResource(Resource):
         elif b"repository" in request.args:
             name = request.args[b"repository"][0]
         repository = name.decode("utf-8", "replace").strip().rstrip("/").rpartition("/")[2]
-        files = await deferToThread(self._repositories.list, repository)
+        files = await self._keeper.list(repository)
         return listing(repository, files)
 
     async def _store(

@@ -13,21 +13,32 @@ from lgi.errors import LGIError
 from lgi.httpd.body import Upload
 from lgi.httpd.refusal import Refused
 from lgi.httpd.spool import SpooledFile
+from lgi.model import RepositoryFile
+from lgi.repository.access import ACCESS_FILE
 from lgi.repository.conditions import Conditions
 from lgi.repository.files import Repositories
 from lgi.repository.locks import FileLocks
 from lgi.repository.store import FileState
+from lgi.repository.unmade import FindUnmade, Unmade, nothing_unmade
 from lgi.repository.usage import Unlimited, Usage, UsageExceeded
 
 _log = Logger()
 
 
 class Keeper:
-    """Makes the changes, and has account kept of them; `others` keeps the server's other processes out meanwhile."""
+    """Makes the changes, and has account kept of them; `others` keeps the server's other processes out meanwhile.
+
+    `unmade` tells of repositories that are made with their first file.
+    """
 
     def __init__(
-        self, repositories: Repositories, usage: Usage | None = None, others: FileLocks | None = None
+        self,
+        repositories: Repositories,
+        usage: Usage | None = None,
+        others: FileLocks | None = None,
+        unmade: FindUnmade = nothing_unmade,
     ) -> None:
+        self.unmade = unmade
         self._repositories = repositories
         self._others = others
         self._usage: Usage = usage or Unlimited()
@@ -42,6 +53,25 @@ class Keeper:
         if sum(upload.file.size for upload in uploads) > limit:
             raise UsageExceeded("max_repository_size: the files of a repository together", limit)
         await deferToThread(self._repositories.create, repository, write_access, uploads)
+
+    async def make(self, repository: str, unmade: Unmade) -> None:
+        """Make the repository of a job without files, which is there afterwards; raises OSError."""
+        async with self._alone(repository, ACCESS_FILE):
+            if await deferToThread(self._repositories.is_there, repository):
+                return
+            # What was half made when a process was killed.
+            await deferToThread(self._repositories.store.remove, repository)
+            await deferToThread(self._repositories.create, repository, unmade.write_access, ())
+        if await self.unmade(repository) is None:
+            # Its job was deleted meanwhile.
+            await self.remove(repository)
+
+    async def list(self, repository: str) -> tuple[RepositoryFile, ...]:
+        """The files in a repository in order of their names; none if no job has it. Raises OSError, LGIError."""
+        files = await deferToThread(self._repositories.list, repository)
+        if not files and (unmade := await self.unmade(repository)):
+            return unmade.files
+        return files
 
     async def remove(self, repository: str) -> None:
         """Remove a repository, of which the job is gone and counts no more; raises OSError, NameRefused."""

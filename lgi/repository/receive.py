@@ -25,6 +25,7 @@ from lgi.repository.keeper import Keeper, check
 from lgi.repository.names import NameRefused
 from lgi.repository.partbody import OFFSET, PartBody
 from lgi.repository.unfinished import InUse, Part, Upload
+from lgi.repository.unmade import Unmade
 
 _CONTENT_RANGE = re.compile(r"bytes\s+(?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18})", re.ASCII | re.IGNORECASE)
 _KEY = re.compile(r"[!-~](?:[ -~]{0,126}[!-~])?")
@@ -94,15 +95,26 @@ class Receiver:
         except OSError as problem:
             raise of_storage(problem) from None
 
-    async def authorise(self, caller: Caller, address: Address) -> None:
-        """Raise Refused for who may not change the repository."""
-        if not await deferToThread(self._repositories.may_change, caller.identity, address.repository):
+    async def authorise(self, caller: Caller, address: Address) -> Unmade | None:
+        """Raise Refused for who may not change the repository; returns what it is to be like if it is yet to be made.
+
+        Raises LGIError where that cannot be found out.
+        """
+        unmade = None
+        writers = await deferToThread(self._repositories.writers, address.repository)
+        if writers is None and (unmade := await self._keeper.unmade(address.repository)):
+            writers = unmade.write_access
+        if not await deferToThread(self._repositories.may_change, caller.identity, writers or ()):
             # The same answer whether or not the repository exists.
             raise Refused(403, f"{caller.identity.name} may not change files in this repository")
+        return unmade
 
     async def welcome(self, announced: Announced, address: Address) -> Admission:
         """Say whether an upload to this file is taken, and open what it goes to; raises Refused."""
-        await self.authorise(announced.caller, address)
+        try:
+            unmade = await self.authorise(announced.caller, address)
+        except LGIError as problem:
+            raise of_error(problem) from None
         headers = announced.headers
         kind = (headers.getRawHeaders(b"content-type") or [b""])[-1].decode("latin-1")
         if kind.partition(";")[0].strip().lower() in self.FORMS:
@@ -113,6 +125,8 @@ class Receiver:
         span = self._span(headers, address, announced)
         size = announced.length if span is None else span.upload.total
         try:
+            if unmade is not None:
+                await self._keeper.make(address.repository, unmade)
             if size is not None and size >= _PROBED:
                 await self._keeper.check_room(address.repository, address.name, size)
             if span is None:
@@ -160,7 +174,7 @@ class Receiver:
     def _check_there(self, span: Span) -> None:
         # Resources may change what is not there, too: they would fill the disk with parts of it.
         repository = span.upload.repository
-        if not self._repositories.store.writers(repository) and not self._repositories.is_there(repository):
+        if self._repositories.writers(repository) is None:
             raise Refused(404, "there is no such repository")
 
     def _part(self, span: Span) -> Part:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import attrs
 from sqlalchemy import Connection
-from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from lgi.access import matches
@@ -75,7 +74,7 @@ async def look(project: Project, user: User, job_id: int) -> tuple[Job, tuple[Re
     while True:
         job = await project.database.read("look at job", _look, user, job_id)
         if not job.lock_state:
-            return job, await deferToThread(project.repositories.list, job.repository)
+            return job, await project.files(job)
         await _wait_for_lock(project, job_id, deadline)
 
 

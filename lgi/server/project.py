@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import attrs
+from twisted.internet.threads import deferToThread
 
 from lgi.config import LimitsSection
 from lgi.db.database import Database
@@ -12,9 +13,10 @@ from lgi.db.locks import on_offer
 from lgi.db.resources import list_servers
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.router import Call
-from lgi.model import Changes, ServerFlag
+from lgi.model import Changes, Job, RepositoryFile, ServerFlag
 from lgi.repository.files import Repositories
 from lgi.repository.keeper import Keeper
+from lgi.repository.unmade import Unmade
 from lgi.server.news import News
 from lgi.server.waiting import Waiting
 from lgi.wire.answers import Servers
@@ -48,6 +50,16 @@ class Project:
     @waiting.default
     def _nobody_yet(self) -> Waiting:
         return Waiting(lambda: self.news.reactor, self._on_offer)
+
+    async def files(self, job: Job) -> tuple[RepositoryFile, ...]:
+        """The files of a job in order of their names; raises OSError."""
+        files = await deferToThread(self.repositories.list, job.repository)
+        return files or self.unmade(job)
+
+    @staticmethod
+    def unmade(job: Job) -> tuple[RepositoryFile, ...]:
+        """What is listed of a job's repository that is yet to be made."""
+        return Unmade(write_access=job.write_access, date=job.state_time_stamp).files
 
     async def _on_offer(self, application: str) -> bool:
         return await self.database.read("on offer", on_offer, application)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import attrs
-from twisted.internet.threads import deferToThread
 
 from lgi.config import LimitsSection
 from lgi.errors import ErrorNumber, LGIError
@@ -134,7 +133,7 @@ class ResourceRoutes:
         job_id = call.fields.integer("job_id")
         servers = await project.servers()
         resource, job = await work.details(project, call.caller, session_id, job_id)
-        files = await deferToThread(project.repositories.list, job.repository)
+        files = await project.files(job)
         return resource_answers.resource_job(resource, project.name, servers, job, session_id=session_id, files=files)
 
     async def lock(self, call: Call) -> str:

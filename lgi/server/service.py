@@ -44,6 +44,7 @@ from lgi.server.operation import Operation
 from lgi.server.project import Project, Projects
 from lgi.server.resource_routes import ResourceRoutes
 from lgi.server.server_routes import ServerRoutes
+from lgi.server.unmade import UnmadeOfJobs
 from lgi.server.usage import Accounts
 from lgi.server.user_routes import UserRoutes
 from lgi.service import cannot_start, told
@@ -127,7 +128,7 @@ def make_site(
         user_limit=config.repository.max_user_size,
     )
     others = FileLocks(reactor, config.server.run_directory / LOCKS) if config.server.processes > 1 else None
-    keeper = Keeper(repositories, accounts, others)
+    keeper = Keeper(repositories, accounts, others, UnmadeOfJobs(databases=databases.values()))
     projects = Projects(
         by_name={
             name: Project(

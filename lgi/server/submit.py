@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from typing import TypeVar
 
 import attrs
 from sqlalchemy import Connection
@@ -30,6 +31,8 @@ from lgi.server.work import targets_of
 from lgi.states import SUBMITTABLE, JobState
 from lgi.wire.dialect import MalformedXML
 from lgi.wire.specifics import posted_specifics, with_repository
+
+R = TypeVar("R")
 
 ADMIN = "admin"
 """The group that may read and modify every job."""
@@ -140,24 +143,23 @@ async def _with_repository(
     project: Project,
     write_access: Sequence[str],
     uploads: Sequence[Upload],
-    insert: Callable[[str], object],
-) -> tuple[object, tuple[RepositoryFile, ...]]:
+    insert: Callable[[str], Awaitable[R]],
+) -> tuple[R, tuple[RepositoryFile, ...]]:
     """Make a repository, then the job that refers to it: a job never lacks its files.
 
     The other way round a crash would leave a job without them. A repository without a job is only waste. Nothing that
     can fail comes after the commit: a client that is told of a failure may submit again.
     """
-    repositories = project.repositories
     name = new_repository_name()
     try:
         await project.keeper.create(name, write_access, uploads)
-        files = await deferToThread(repositories.list, name)
+        files = await deferToThread(project.repositories.list, name)
     except NameRefused as problem:
         raise LGIError(ErrorNumber.UPLOAD_FAILED, str(problem)) from None
     except OSError as problem:
         raise LGIError(ErrorNumber.UPLOAD_FAILED, f"it cannot be stored here: {problem.strerror}") from None
     try:
-        result = await insert(name)  # type: ignore[misc]
+        result = await insert(name)
     except CommitUnknown:
         # The job may be there, and must find its files.
         raise
@@ -229,6 +231,16 @@ def _submit_of_user(
     return attrs.evolve(job, job_id=job_id)
 
 
+def _submit_without_files(
+    connection: Connection, project: Project, user: User, posted: Submission, now: int
+) -> tuple[Job, bool]:
+    """The job, and whether it is new; its repository is made when it has a file."""
+    found = _check_user(connection, user, posted)
+    if isinstance(found, Job):
+        return found, False
+    return _submit_of_user(connection, project, user, posted, *found, new_repository_name(), 0, now), True
+
+
 def _user_write_access(user: User, posted: Submission) -> tuple[str, ...]:
     return tuple(dict.fromkeys((ADMIN, user.name, *posted.write_access)))
 
@@ -243,18 +255,20 @@ async def submit_of_user(
     """
     posted = checked(posted)
     now = project.now()
-    found = await project.database.read("check submission", _check_user, user, posted)
-    if isinstance(found, Job):
-        return found, await deferToThread(project.repositories.list, found.repository)
-    targets, grants = found
-    size = _size(uploads)
-
-    async def insert(repository: str) -> Job:
-        return await project.database.run(
-            "submit", _submit_of_user, project, user, posted, targets, grants, repository, size, now
-        )
-
     try:
+        if not uploads:
+            job, is_new = await project.database.run("submit", _submit_without_files, project, user, posted, now)
+            return job, project.unmade(job) if is_new else await project.files(job)
+        found = await project.database.read("check submission", _check_user, user, posted)
+        if isinstance(found, Job):
+            return found, await project.files(found)
+        size = _size(uploads)
+
+        async def insert(repository: str) -> Job:
+            return await project.database.run(
+                "submit", _submit_of_user, project, user, posted, *found, repository, size, now
+            )
+
         job, files = await _with_repository(project, _user_write_access(user, posted), uploads, insert)
     except LGIError as problem:
         # Of two who come with one key at the same time, one may also find that the other has used up the limit.
@@ -264,8 +278,7 @@ async def submit_of_user(
         first = await project.database.read("look for submission", _submitted, user, posted)
         if first is None:
             raise
-        return first, await deferToThread(project.repositories.list, first.repository)
-    assert isinstance(job, Job)
+        return first, await project.files(first)
     return job, files
 
 
@@ -323,6 +336,33 @@ def _submit_of_resource(
     return resource, job
 
 
+def _submit_of_resource_without_files(
+    connection: Connection,
+    project: Project,
+    caller: Caller,
+    session_id: int,
+    state: JobState,
+    owners: tuple[str, ...],
+    posted: Submission,
+    now: int,
+) -> tuple[Resource, Job]:
+    targets, grants, allowed = _check_resource(connection, caller, session_id, owners, posted, now)
+    return _submit_of_resource(
+        connection,
+        project,
+        caller,
+        session_id,
+        state,
+        allowed,
+        posted,
+        targets,
+        grants,
+        new_repository_name(),
+        0,
+        now,
+    )
+
+
 async def submit_of_resource(
     project: Project,
     caller: Caller,
@@ -337,10 +377,14 @@ async def submit_of_resource(
         raise LGIError(ErrorNumber.STATE_MISSING, f"a job is not submitted as {state}")
     posted = checked(posted)
     now = project.now()
+    if not uploads:
+        resource, job = await project.database.run(
+            "submit", _submit_of_resource_without_files, project, caller, session_id, state, owners, posted, now
+        )
+        return resource, job, project.unmade(job)
     targets, grants, owners = await project.database.run(
         "check submission", _check_resource, caller, session_id, owners, posted, now
     )
-
     size = _size(uploads)
 
     async def insert(repository: str) -> tuple[Resource, Job]:
@@ -361,7 +405,5 @@ async def submit_of_resource(
         )
 
     write_access = tuple(dict.fromkeys((ADMIN, *owners, *posted.write_access)))
-    result, files = await _with_repository(project, write_access, uploads, insert)
-    assert isinstance(result, tuple)
-    resource, job = result
+    (resource, job), files = await _with_repository(project, write_access, uploads, insert)
     return resource, job, files

@@ -81,7 +81,7 @@ class AccessTests(SynchronousTestCase):
         self.store = LocalStore(root=self.root, spool=Spool(self.root / ".spool"))
 
     def may(self, *names: str) -> bool:
-        return may_change(Identity(name=names[0], groups=names[1:]), NAME, self.store)
+        return may_change(Identity(name=names[0], groups=names[1:]), self.store.writers(NAME), self.store)
 
     def test_no_lists(self) -> None:
         self.assertFalse(self.may("mark", "any", "admin"))
