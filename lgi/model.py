@@ -6,6 +6,7 @@ All times are whole Unix seconds.
 from __future__ import annotations
 
 from enum import IntEnum, unique
+from typing import NamedTuple
 
 import attrs
 
@@ -54,6 +55,20 @@ class Job:
     def targets(self, resource_name: str) -> bool:
         """Whether the resource may take or see this job."""
         return ANY in self.target_resources or resource_name in self.target_resources
+
+
+class ListedJob(NamedTuple):
+    """A job as lists have it; several names are one text with commas, as they are stored and as answers have them."""
+
+    job_id: int
+    state: str
+    state_time_stamp: int
+    target_resources: str
+    owners: str
+    application: str
+    read_access: str
+    write_access: str
+    job_specifics: str
 
 
 @attrs.frozen(kw_only=True)

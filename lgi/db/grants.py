@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, delete, insert, literal, select, union_all
+from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, literal, select, union_all
 
 from lgi.access import Grants
+from lgi.db.prepared import Prepared, numbered, values_of
 from lgi.db.schema import groups_allowed, groups_denied, resource_applications, users_allowed, users_denied
 from lgi.lists import ANY
 from lgi.model import Denial, Grant
@@ -15,21 +17,9 @@ from lgi.model import Denial, Grant
 
 def fetch_grants(connection: Connection, users: Sequence[str], groups: Sequence[str], application: str) -> Grants:
     """All that decides who of these users and groups may submit for `application`, in one statement."""
-    applications = [application, ANY]
-
-    def concerning(table: Table, names: Sequence[str]) -> Select[Any]:
-        name, of = table.c[0], table.c[1]
-        limit = table.c.job_limit if "job_limit" in table.c else literal(0)
-        return select(literal(table.name).label("kind"), name, of, limit).where(
-            name.in_([*names, ANY]), of.in_(applications)
-        )
-
-    tables = ((users_allowed, users), (groups_allowed, groups), (users_denied, users), (groups_denied, groups))
-    offers = resource_applications.c
-    offering = select(
-        literal(resource_applications.name), offers.resource_name, offers.application, literal(0)
-    ).where(offers.application == application)
-    rows = connection.execute(union_all(*(concerning(table, names) for table, names in tables), offering)).all()
+    rows = _fetching(len(users), len(groups))(
+        connection, application=application, **values_of("user", users), **values_of("group", groups)
+    ).all()
 
     def allowed(table: Table) -> tuple[Grant, ...]:
         return tuple(Grant(name=row[1], application=row[2], job_limit=row[3]) for row in rows if row[0] == table.name)
@@ -46,15 +36,46 @@ def fetch_grants(connection: Connection, users: Sequence[str], groups: Sequence[
     )
 
 
+@lru_cache(maxsize=64)
+def _fetching(users: int, groups: int) -> Prepared:
+    def concerning(table: Table, kind: str, number: int) -> Select[Any]:
+        name, of = table.c[0], table.c[1]
+        limit = table.c.job_limit if "job_limit" in table.c else literal(0)
+        return select(literal(table.name).label("kind"), name, of, limit).where(
+            name.in_([*numbered(kind, number), literal(ANY)]), of.in_([bindparam("application"), literal(ANY)])
+        )
+
+    offers = resource_applications.c
+    offering = select(
+        literal(resource_applications.name), offers.resource_name, offers.application, literal(0)
+    ).where(offers.application == bindparam("application"))
+    return Prepared(
+        union_all(
+            concerning(users_allowed, "user", users),
+            concerning(groups_allowed, "group", groups),
+            concerning(users_denied, "user", users),
+            concerning(groups_denied, "group", groups),
+            offering,
+        )
+    )
+
+
+def _holding(table: Table) -> Prepared:
+    name, application, limit = table.c
+    wanted = (name == bindparam("name"), application == bindparam("application"))
+    return Prepared(select(limit).where(*wanted).with_for_update())
+
+
+_HOLD_USER, _HOLD_GROUP = _holding(users_allowed), _holding(groups_allowed)
+
+
 def hold_grant(connection: Connection, grant: Grant, *, of_group: bool) -> Grant | None:
     """The row as it is now, None if it is gone.
 
     Others who submit under it wait until the transaction ends, so that jobs can be counted and added.
     """
-    name, application, limit = (groups_allowed if of_group else users_allowed).c
-    job_limit = connection.scalar(
-        select(limit).where(name == grant.name, application == grant.application).with_for_update()
-    )
+    holding = _HOLD_GROUP if of_group else _HOLD_USER
+    job_limit = holding(connection, name=grant.name, application=grant.application).scalar_one_or_none()
     return None if job_limit is None else Grant(name=grant.name, application=grant.application, job_limit=job_limit)
 
 

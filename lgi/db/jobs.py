@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, case, delete, func, insert, select, text, union, update
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Row,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    union,
+    update,
+)
 
 from lgi.db.changes import note
 from lgi.db.counts import Tally
 from lgi.db.log import record
-from lgi.db.prepared import Prepared, numbered, values_of
+from lgi.db.prepared import Prepared, named, numbered, parameters_for, values_of
 from lgi.db.schema import access_sets, job_access, job_counts, job_offers, job_queue
 from lgi.db.usage import discharge
 from lgi.lists import ANY, decode_list, encode_list
-from lgi.model import Changes, Job
+from lgi.model import Changes, Job, ListedJob
 from lgi.states import JobState
 
 OWNER, READER, WRITER = "o", "r", "w"
@@ -23,9 +37,11 @@ OWNER, READER, WRITER = "o", "r", "w"
 _BLOBS = ("input", "output")
 # What a job is found by, and nobody needs to see.
 _KEY = "submission_key"
+_LISTED = [job_queue.c[name] for name in ListedJob._fields]
 _WHOLE = [column for column in job_queue.c if column.name != _KEY]
 PLAIN = [column for column in _WHOLE if column.name not in _BLOBS]
-_NAMES = [column.name for column in _WHOLE]
+_NAMES = frozenset(column.name for column in _WHOLE)
+_LISTS = ("owners", "read_access", "write_access", "target_resources")
 
 _THIS = job_queue.c.job_id == bindparam("job_id")
 _FETCH = {
@@ -34,20 +50,26 @@ _FETCH = {
     for for_update in (True, False)
 }
 _OF_REPOSITORY = Prepared(
-    select(job_queue.c.write_access, job_queue.c.state_time_stamp).where(
+    select(job_queue.c.write_access, job_queue.c.state_time_stamp, job_queue.c.repository_size).where(
         job_queue.c.repository == bindparam("repository")
     )
 )
+_INSERT = Prepared.numbering(job_queue, [column.name for column in job_queue.c if column.name != "job_id"])
+_FETCH_SUBMITTED = Prepared(select(*_WHOLE).where(job_queue.c.submission_key == bindparam("submission_key")))
+_DELETE = Prepared(
+    delete(job_queue).where(_THIS, job_queue.c.state == bindparam("state"), job_queue.c.lock_state == 0)
+)
+_DELETE_ACCESS = Prepared(delete(job_access).where(job_access.c.job_id == bindparam("job_id")))
 _PULSE = Prepared(update(job_queue).where(_THIS).values(daemon_pulse=bindparam("now")))
 
 
 def job_of_row(row: Row[Any]) -> Job:
     """A row with the columns of `job_queue`, maybe without input and output and maybe with others, as a value."""
-    mapping = row._mapping
-    values = {name: mapping[name] for name in _NAMES if name in mapping}
-    for name in ("owners", "read_access", "write_access", "target_resources"):
+    values = {name: value for name, value in zip(row._fields, row, strict=True) if name in _NAMES}
+    for name in _LISTS:
         values[name] = decode_list(values[name])
-    return Job(**values | {"state": JobState(values["state"])})
+    values["state"] = JobState(values["state"])
+    return Job(**values)
 
 
 def insert_job(connection: Connection, job: Job, *, actor: str, submission_key: str | None = None) -> int:
@@ -56,33 +78,37 @@ def insert_job(connection: Connection, job: Job, *, actor: str, submission_key: 
     Four to six statements whatever the job. `lock_state` of the job says whether it is offered at once. With the
     `submission_key` of `key_of` it can be found again; raises IntegrityError where there is a job with that key.
     """
-    values = {
-        "state": job.state.value,
-        "application": job.application,
-        "owners": encode_list(job.owners),
-        "read_access": encode_list(job.read_access),
-        "write_access": encode_list(job.write_access),
-        "target_resources": encode_list(job.target_resources),
-        "input": job.input or b"",
-        "output": job.output or b"",
-        "job_specifics": job.job_specifics,
-        "lock_state": job.lock_state,
-        "state_time_stamp": job.state_time_stamp,
-        "daemon_pulse": job.daemon_pulse,
-        "priority": job.priority,
-        "repository": job.repository,
-        "repository_size": job.repository_size,
-        _KEY: submission_key,
-    }
-    key = connection.execute(insert(job_queue), values).inserted_primary_key
-    assert key is not None
-    job_id: int = key[0]
+    job_id = _INSERT.one_key(
+        connection,
+        **named(
+            "new_",
+            {
+                "state": job.state.value,
+                "application": job.application,
+                "owners": encode_list(job.owners),
+                "read_access": encode_list(job.read_access),
+                "write_access": encode_list(job.write_access),
+                "target_resources": encode_list(job.target_resources),
+                "input": job.input or b"",
+                "output": job.output or b"",
+                "job_specifics": job.job_specifics,
+                "lock_state": job.lock_state,
+                "state_time_stamp": job.state_time_stamp,
+                "daemon_pulse": job.daemon_pulse,
+                "priority": job.priority,
+                "repository": job.repository,
+                "repository_size": job.repository_size,
+                _KEY: submission_key,
+            },
+        ),
+    )
     rows = [
-        {"kind": kind, "name": name, "job_id": job_id}
+        (kind, name)
         for kind, names in ((OWNER, job.owners), (READER, job.read_access), (WRITER, job.write_access))
         for name in names
     ]
-    connection.execute(insert(job_access).values(rows))
+    values = values_of("kind", (kind for kind, _name in rows)) | values_of("name", (name for _kind, name in rows))
+    _giving_access(len(rows))(connection, job_id=job_id, **values)
     if job.state is JobState.QUEUED and not job.lock_state:
         offer(connection, job_id, job.application, job.target_resources, job.priority)
     tally = Tally()
@@ -104,13 +130,25 @@ def offer(
     """Let resources find a queued job that nobody holds, and tell those that wait for work unless it is `quietly`."""
     if not quietly:
         note(connection, Changes(offers=frozenset((application, target) for target in targets)))
-    connection.execute(
-        insert(job_offers).values(
-            [
-                {"application": application, "target": target, "priority": priority, "job_id": job_id}
-                for target in targets
-            ]
-        )
+    values = values_of("target", targets)
+    _offering(len(targets))(connection, application=application, priority=priority, job_id=job_id, **values)
+
+
+@lru_cache(maxsize=64)
+def _offering(targets: int) -> Prepared:
+    same: dict[str, Any] = {name: bindparam(name) for name in ("application", "priority", "job_id")}
+    return Prepared(
+        insert(job_offers).inline().values([{"target": target, **same} for target in numbered("target", targets)])
+    )
+
+
+@lru_cache(maxsize=64)
+def _giving_access(rows: int) -> Prepared:
+    pairs = zip(numbered("kind", rows), numbered("name", rows), strict=True)
+    return Prepared(
+        insert(job_access)
+        .inline()
+        .values([{"kind": kind, "name": name, "job_id": bindparam("job_id")} for kind, name in pairs])
     )
 
 
@@ -141,17 +179,19 @@ def fetch_job(connection: Connection, job_id: int, *, blobs: bool = False, for_u
     return None if row is None else job_of_row(row)
 
 
-def fetch_jobs(connection: Connection, job_ids: Collection[int]) -> Iterator[Row[Any]]:
-    """The rows of these jobs for `job_of_row`, without input and output, in order of their numbers."""
-    return iter(
-        connection.execute(select(*PLAIN).where(job_queue.c.job_id.in_(job_ids)).order_by(job_queue.c.job_id)).all()
-    )
+def fetch_jobs(connection: Connection, job_ids: Collection[int]) -> list[ListedJob]:
+    """These jobs as far as they are there, in order of their numbers."""
+    statement = select(*_LISTED).where(job_queue.c.job_id.in_(job_ids)).order_by(job_queue.c.job_id)
+    return [ListedJob(*row) for row in connection.execute(statement)]
 
 
-def fetch_of_repository(connection: Connection, repository: str) -> tuple[tuple[str, ...], int] | None:
-    """Who may change the job that has this repository, and since when it is in its state; None if there is none."""
+def fetch_of_repository(connection: Connection, repository: str) -> tuple[tuple[str, ...], int, int] | None:
+    """Who may change the job that has this repository, since when it is in its state, and what its files take.
+
+    None if there is none.
+    """
     row = _OF_REPOSITORY(connection, repository=repository).mappings().one_or_none()
-    return None if row is None else (decode_list(row["write_access"]), row["state_time_stamp"])
+    return None if row is None else (decode_list(row["write_access"]), row["state_time_stamp"], row["repository_size"])
 
 
 def key_of(user: str, key: str) -> str:
@@ -161,7 +201,7 @@ def key_of(user: str, key: str) -> str:
 
 def fetch_submitted(connection: Connection, submission_key: str) -> Job | None:
     """The job that was stored with this key, with input and output, or None."""
-    row = connection.execute(select(*_WHOLE).where(job_queue.c.submission_key == submission_key)).one_or_none()
+    row = _FETCH_SUBMITTED(connection, submission_key=submission_key).one_or_none()
     return None if row is None else job_of_row(row)
 
 
@@ -171,12 +211,8 @@ def update_job(connection: Connection, job: Job, changes: dict[str, Any], tally:
     Offers are not touched: a job that changes is locked, or its caller sees to them. Application, owners and readers
     never change. Who changes several jobs gives a `tally`, which is then his to write.
     """
-    result = connection.execute(
-        update(job_queue)
-        .where(job_queue.c.job_id == job.job_id, job_queue.c.state == job.state.value)
-        .values(**changes)
-    )
-    if result.rowcount != 1:
+    values = named("new_", changes)
+    if _changing(tuple(changes))(connection, job_id=job.job_id, state=job.state.value, **values).rowcount != 1:
         return False
     state = changes.get("state", job.state.value)
     if state != job.state.value:
@@ -185,6 +221,12 @@ def update_job(connection: Connection, job: Job, changes: dict[str, Any], tally:
         if tally is None:
             counting.write(connection)
     return True
+
+
+@lru_cache(maxsize=64)
+def _changing(columns: tuple[str, ...]) -> Prepared:
+    in_state = job_queue.c.state == bindparam("state")
+    return Prepared(update(job_queue).where(_THIS, in_state).values(parameters_for("new_", columns)))
 
 
 def pulse(connection: Connection, job_id: int, now: int) -> None:
@@ -197,17 +239,10 @@ def delete_job(connection: Connection, job: Job, *, actor: str, now: int) -> boo
 
     Its files do not count any more, with what `job` says they were counted with.
     """
-    result = connection.execute(
-        delete(job_queue).where(
-            job_queue.c.job_id == job.job_id,
-            job_queue.c.state == job.state.value,
-            job_queue.c.lock_state == 0,
-        )
-    )
-    if result.rowcount != 1:
+    if _DELETE(connection, job_id=job.job_id, state=job.state.value).rowcount != 1:
         return False
     withdraw(connection, [job.job_id])
-    connection.execute(delete(job_access).where(job_access.c.job_id == job.job_id))
+    _DELETE_ACCESS(connection, job_id=job.job_id)
     tally = Tally()
     tally.remove(job.owners, job.read_access, job.application, job.state.value)
     tally.write(connection)
@@ -224,39 +259,88 @@ def delete_job(connection: Connection, job: Job, *, actor: str, now: int) -> boo
     return True
 
 
-def _filtered(statement: Any, column: Any, wanted: str) -> Any:
-    """The statement with a condition on a column: a value, `!` and a value for "not", or `any`."""
-    if not wanted or wanted == ANY:
+class Filter(NamedTuple):
+    """What is asked for of a column: `any`, a value, or `!` and a value for "not"."""
+
+    wanted: str
+
+    @property
+    def kind(self) -> str:
+        """Nothing where all are wanted, or the comparison."""
+        if not self.wanted or self.wanted == ANY:
+            return ""
+        return "!" if self.wanted.startswith("!") else "="
+
+    @property
+    def value(self) -> str:
+        """What is compared with."""
+        return self.wanted.removeprefix("!").strip() if self.kind == "!" else self.wanted
+
+
+def _filtered(statement: Any, column: Any, kind: str) -> Any:
+    """The statement with a condition on a column, whose value is the parameter of its name."""
+    if not kind:
         return statement
-    if wanted.startswith("!"):
-        return statement.where(column != wanted[1:].strip())
-    return statement.where(column == wanted)
+    value: Any = bindparam(f"wanted_{column.name}")
+    return statement.where(column != value if kind == "!" else column == value)
+
+
+def _wanted(**filters: Filter) -> dict[str, object]:
+    """The values of those parameters."""
+    return {f"wanted_{name}": found.value for name, found in filters.items() if found.kind}
 
 
 def list_readable(
     connection: Connection, names: Sequence[str], *, state: str, application: str, start: int, limit: int
-) -> list[Job]:
-    """The jobs that any of `names` may read, in order of their numbers, without input and output.
+) -> list[ListedJob]:
+    """The jobs that any of `names` may read, in order of their numbers.
 
     `state` and `application` filter, with `any` and a leading `!` for "not". Of each name no more is read than the
     page takes.
     """
+    readers = tuple(dict.fromkeys([*names, ANY]))
+    states, applications = Filter(state.lower()), Filter(application)
+    rows = _listing(len(readers), states.kind, applications.kind)(
+        connection,
+        start=start,
+        limit=limit,
+        end=start + limit,
+        **values_of("name", readers),
+        **_wanted(state=states, application=applications),
+    )
+    return [ListedJob(*row) for row in rows]
+
+
+@lru_cache(maxsize=64)
+def _listing(names: int, state: str, application: str) -> Prepared:
     readable = [
-        select(_readable(name, state, application).order_by(job_access.c.job_id).limit(start + limit).subquery())
-        for name in dict.fromkeys([*names, ANY])
+        select(
+            _readable(name, state, application)
+            .order_by(job_access.c.job_id)
+            .limit(bindparam("end", type_=Integer))
+            .subquery()
+        )
+        for name in numbered("name", names)
     ]
     found = union(*readable).subquery()
-    page = select(found.c.job_id).order_by(found.c.job_id).offset(start).limit(limit).subquery()
-    rows = connection.execute(
-        select(*PLAIN).join(page, page.c.job_id == job_queue.c.job_id).order_by(job_queue.c.job_id)
+    page = (
+        select(found.c.job_id)
+        .order_by(found.c.job_id)
+        .offset(bindparam("start", type_=Integer))
+        .limit(bindparam("limit", type_=Integer))
+        .subquery()
     )
-    return [job_of_row(row) for row in rows]
+    return Prepared(
+        select(*_LISTED)
+        .select_from(page.join(job_queue, page.c.job_id == job_queue.c.job_id))
+        .order_by(job_queue.c.job_id)
+    )
 
 
-def _readable(name: str, state: str, application: str) -> Any:
+def _readable(name: Any, state: str, application: str) -> Any:
     """The numbers of the jobs that may be read by those of one name."""
     plain = select(job_access.c.job_id).where(job_access.c.kind == READER, job_access.c.name == name)
-    statement = _filtered(plain, job_queue.c.state, state.lower())
+    statement = _filtered(plain, job_queue.c.state, state)
     statement = _filtered(statement, job_queue.c.application, application)
     if statement is plain:
         return plain
@@ -270,7 +354,16 @@ def _readable(name: str, state: str, application: str) -> Any:
 
 def count_readable(connection: Connection, names: Sequence[str], *, state: str, application: str) -> int:
     """How many jobs any of `names` may read; `state` and `application` as for the list of them."""
-    sets = select(access_sets.c.set_id).where(access_sets.c.name.in_([*names, ANY])).distinct().subquery()
+    readers = tuple(dict.fromkeys([*names, ANY]))
+    states, applications = Filter(state.lower()), Filter(application)
+    counting = _counting(len(readers), states.kind, applications.kind)
+    wanted = _wanted(state=states, application=applications)
+    return int(counting(connection, **values_of("name", readers), **wanted).scalar_one())
+
+
+@lru_cache(maxsize=64)
+def _counting(names: int, state: str, application: str) -> Prepared:
+    sets = select(access_sets.c.set_id).where(access_sets.c.name.in_(numbered("name", names))).distinct().subquery()
     # Sets first: otherwise all counts may be read.
     statement = (
         select(func.coalesce(func.sum(job_counts.c.number), 0))
@@ -279,8 +372,8 @@ def count_readable(connection: Connection, names: Sequence[str], *, state: str, 
         .prefix_with("STRAIGHT_JOIN", dialect="mysql")
         .prefix_with("STRAIGHT_JOIN", dialect="mariadb")
     )
-    statement = _filtered(statement, job_counts.c.state, state.lower())
-    return int(connection.scalar(_filtered(statement, job_counts.c.application, application)) or 0)
+    statement = _filtered(statement, job_counts.c.state, state)
+    return Prepared(_filtered(statement, job_counts.c.application, application))
 
 
 def count_owned(connection: Connection, owner: str, application: str) -> tuple[int, int]:
@@ -288,17 +381,27 @@ def count_owned(connection: Connection, owner: str, application: str) -> tuple[i
 
     Exact for whoever holds the grant of a limit: of those who add jobs under it, all before him have committed.
     """
+    applications = Filter(application)
+    row = _counting_owned(applications.kind)(connection, name=owner, **_wanted(application=applications)).one()
+    return int(row[0]), int(row[1])
+
+
+@lru_cache(maxsize=4)
+def _counting_owned(application: str) -> Prepared:
     number = job_counts.c.number
-    active = case((job_counts.c.state.in_([JobState.QUEUED.value, JobState.RUNNING.value]), number), else_=0)
+    state = job_counts.c.state
+    active = case(
+        (or_(state == JobState.QUEUED.value, state == JobState.RUNNING.value), number),
+        else_=0,
+    )
     statement = (
         select(func.coalesce(func.sum(active), 0), func.coalesce(func.sum(number), 0))
         .select_from(access_sets.join(job_counts, job_counts.c.set_id == access_sets.c.set_id))
-        .where(access_sets.c.name == owner, job_counts.c.kind == OWNER)
+        .where(access_sets.c.name == bindparam("name"), job_counts.c.kind == OWNER)
         .prefix_with("STRAIGHT_JOIN", dialect="mysql")
         .prefix_with("STRAIGHT_JOIN", dialect="mariadb")
     )
-    row = connection.execute(_filtered(statement, job_counts.c.application, application)).one()
-    return int(row[0]), int(row[1])
+    return Prepared(_filtered(statement, job_counts.c.application, application))
 
 
 def without_pulse(connection: Connection, before: int, limit: int) -> list[Job]:

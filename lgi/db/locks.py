@@ -32,13 +32,19 @@ from sqlalchemy import (
 from lgi.access import matches, owner_wanted
 from lgi.db.changes import note
 from lgi.db.jobs import OWNER, PLAIN, job_of_row, offer, withdraw
-from lgi.db.prepared import Prepared, numbered, values_of
+from lgi.db.prepared import Prepared, named, numbered, values_of
 from lgi.db.schema import job_access, job_offers, job_queue, running_locks
 from lgi.errors import ErrorNumber, LGIError
 from lgi.lists import ANY, decode_list
 from lgi.model import Changes, Job, Lock
 from lgi.states import JobState
 
+_TAKE = Prepared(
+    update(job_queue)
+    .where(job_queue.c.job_id == bindparam("job_id"), job_queue.c.lock_state == 0)
+    .values(lock_state=1)
+)
+_HOLD = Prepared.numbering(running_locks, ["job_id", "resource_id", "lock_time", "session_id"])
 _FETCH = Prepared(select(running_locks).where(running_locks.c.job_id == bindparam("job_id")).limit(2))
 
 
@@ -50,6 +56,9 @@ def fetch_lock(connection: Connection, job_id: int) -> Lock | None:
     return Lock(**rows[0]._mapping) if rows else None
 
 
+_JOBS_OF_SESSION = Prepared(
+    select(running_locks.c.job_id).where(running_locks.c.session_id == bindparam("session_id"))
+)
 _OF_SESSION = Prepared(
     select(running_locks.c.lock_id).where(running_locks.c.session_id == bindparam("session_id")).limit(1)
 )
@@ -63,15 +72,10 @@ def session_holds_locks(connection: Connection, session_id: int) -> bool:
 def lock_job(connection: Connection, job_id: int, *, resource_id: int, session_id: int, now: int) -> Lock:
     """Lock a job for a session; raises LGIError(LOCK_REFUSED) when somebody holds it."""
     withdraw(connection, [job_id])
-    taken = connection.execute(
-        update(job_queue).where(job_queue.c.job_id == job_id, job_queue.c.lock_state == 0).values(lock_state=1)
-    )
-    if taken.rowcount != 1:
+    if _TAKE(connection, job_id=job_id).rowcount != 1:
         raise LGIError(ErrorNumber.LOCK_REFUSED)
     values = {"job_id": job_id, "resource_id": resource_id, "lock_time": now, "session_id": session_id}
-    key = connection.execute(insert(running_locks), values).inserted_primary_key
-    assert key is not None
-    return Lock(lock_id=key[0], **values)
+    return Lock(lock_id=_HOLD.one_key(connection, **named("new_", values)), **values)
 
 
 def held_lock(connection: Connection, job_id: int, *, resource_id: int, session_id: int) -> Lock:
@@ -144,7 +148,7 @@ def unlock_jobs(connection: Connection, job_ids: Sequence[int], *, quietly: bool
 
 def locked_by_session(connection: Connection, session_id: int) -> list[int]:
     """The jobs a session holds."""
-    return list(connection.scalars(select(running_locks.c.job_id).where(running_locks.c.session_id == session_id)))
+    return list(_JOBS_OF_SESSION(connection, session_id=session_id).scalars())
 
 
 def _of_owners(owners: Sequence[str]) -> list[ColumnElement[bool]]:

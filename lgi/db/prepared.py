@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, CursorResult, Executable, bindparam
+from sqlalchemy import BindParameter, Connection, CursorResult, Executable, Table, bindparam, insert
 from sqlalchemy.engine.interfaces import Dialect
 
 
@@ -19,17 +19,29 @@ def values_of(name: str, values: Iterable[object]) -> dict[str, object]:
     return {f"{name}_{index}": value for index, value in enumerate(values)}
 
 
+def named(prefix: str, values: Mapping[str, object]) -> dict[str, object]:
+    """The values of parameters that have the names of columns behind a prefix: see `parameters_for`."""
+    return {f"{prefix}{name}": value for name, value in values.items()}
+
+
+def parameters_for(prefix: str, columns: Iterable[str]) -> dict[str, BindParameter[Any]]:
+    """Parameters for columns that are to get values."""
+    return {name: bindparam(f"{prefix}{name}") for name in columns}
+
+
 class Prepared:
     """A statement of SQLAlchemy's with named parameters (`bindparam`), each of which is one plain value.
 
+    `postgresql` is the one for PostgreSQL, where that needs another.
     Rows come as the driver gives them: for columns of text, numbers and bytes that is what they are stored as.
     """
 
-    def __init__(self, statement: Executable) -> None:
+    def __init__(self, statement: Executable, *, postgresql: Executable | None = None) -> None:
         self._statement = statement
+        self._postgresql = statement if postgresql is None else postgresql
         self._texts: dict[str, tuple[str, Sequence[str] | None, Mapping[str, Any]]] = {}
 
-    def __call__(self, connection: Connection, **values: object) -> CursorResult[Any]:
+    def __call__(self, connection: Connection, **values: object) -> CursorResult[*tuple[Any, ...]]:
         """Send the statement; raises what `Connection.execute` raises."""
         dialect = connection.dialect
         text, order, fixed = self._texts.get(dialect.driver) or self._written(dialect)
@@ -39,8 +51,21 @@ class Prepared:
             text, tuple(values[name] if name in values else fixed[name] for name in order)
         )
 
+    @classmethod
+    def numbering(cls, table: Table, columns: Iterable[str]) -> Prepared:
+        """An INSERT into a table that numbers its rows itself; parameters are `new_` and the name of a column."""
+        values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in columns}
+        [number] = table.primary_key
+        return cls(insert(table).inline().values(values), postgresql=insert(table).values(values).returning(number))
+
+    def one_key(self, connection: Connection, **values: object) -> int:
+        """Send an INSERT of one row, and return the number that the database gave it; see `numbering`."""
+        result = self(connection, **values)
+        return int(result.scalar_one() if connection.dialect.name == "postgresql" else result.lastrowid)
+
     def _written(self, dialect: Dialect) -> tuple[str, Sequence[str] | None, Mapping[str, Any]]:
-        compiled: Any = self._statement.compile(dialect=dialect)  # type: ignore[attr-defined]
+        statement: Any = self._postgresql if dialect.name == "postgresql" else self._statement
+        compiled = statement.compile(dialect=dialect)
         fixed = {name: value for name, value in compiled.params.items() if value is not None}
         written = (str(compiled), compiled.positiontup if compiled.positional else None, fixed)
         self._texts[dialect.driver] = written

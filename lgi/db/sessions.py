@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import attrs
-from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, select, update
 
 from lgi.db.locks import locked_by_session, unlock_jobs
 from lgi.db.prepared import Prepared
@@ -21,6 +21,8 @@ _STAMP = Prepared(
     .where(_THIS, running_sessions.c.resource_id == bindparam("resource_id"))
     .with_for_update()
 )
+_START = Prepared.numbering(running_sessions, ["resource_id", "session_time_stamp"])
+_END = Prepared(delete(running_sessions).where(_THIS))
 _KEEP = Prepared(update(running_sessions).where(_THIS).values(session_time_stamp=bindparam("now")))
 _OF_RESOURCE = (
     select(
@@ -37,11 +39,7 @@ _HOLD_POSTGRESQL = Prepared(_OF_RESOURCE.with_for_update(of=running_sessions))
 
 def start_session(connection: Connection, resource_id: int, now: int) -> int:
     """Start a session; returns its number."""
-    key = connection.execute(
-        insert(running_sessions), {"resource_id": resource_id, "session_time_stamp": now}
-    ).inserted_primary_key
-    assert key is not None
-    return int(key[0])
+    return _START.one_key(connection, new_resource_id=resource_id, new_session_time_stamp=now)
 
 
 def require_session(connection: Connection, session_id: int, resource_id: int, now: int) -> None:
@@ -96,7 +94,7 @@ def end_session(connection: Connection, session_id: int, *, known: bool = False)
     Raises LGIError(SESSION_UNKNOWN) for one that is not there, if it was `known` to be.
     """
     # First, since it waits for a call of this session that is under way and may be locking jobs.
-    ended = connection.execute(delete(running_sessions).where(running_sessions.c.session_id == session_id))
+    ended = _END(connection, session_id=session_id)
     if known and not ended.rowcount:
         raise LGIError(ErrorNumber.SESSION_UNKNOWN)
     jobs = locked_by_session(connection, session_id)

@@ -10,11 +10,28 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
-from sqlalchemy import Connection, case, insert, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, case, insert, select, update
 from sqlalchemy.dialects import mysql, postgresql
 
+from lgi.db.prepared import Prepared
 from lgi.db.schema import job_queue, user_usage
 from lgi.lists import decode_list
+
+_SIZE, _BY = user_usage.c.size, bindparam("by", type_=BigInteger)
+_OF_USER = user_usage.c.user_name == bindparam("user")
+_CHARGE = Prepared(update(user_usage).where(_OF_USER).values(size=_SIZE + _BY))
+_CHARGE_WITHIN = Prepared(
+    update(user_usage).where(_OF_USER, bindparam("limit") >= _SIZE + _BY).values(size=_SIZE + _BY)
+)
+_DISCHARGE = Prepared(update(user_usage).where(_OF_USER).values(size=case((_SIZE > _BY, _SIZE - _BY), else_=0)))
+_HOLD = Prepared(
+    select(job_queue.c.job_id, job_queue.c.owners, job_queue.c.repository_size)
+    .where(job_queue.c.repository == bindparam("repository"))
+    .with_for_update()
+)
+_COUNT = Prepared(
+    update(job_queue).where(job_queue.c.job_id == bindparam("job_id")).values(repository_size=bindparam("size"))
+)
 
 
 class AccountFull(Exception):
@@ -42,13 +59,11 @@ def charge(connection: Connection, user: str, size: int, limit: int = 0) -> None
 
     Others who change the account wait until the transaction ends, so that they cannot pass the limit together.
     """
-    adding = update(user_usage).where(user_usage.c.user_name == user).values(size=user_usage.c.size + size)
-    if limit:
-        adding = adding.where(user_usage.c.size + size <= limit)
-    if connection.execute(adding).rowcount:
+    adding, values = (_CHARGE_WITHIN, {"limit": limit}) if limit else (_CHARGE, {})
+    if adding(connection, user=user, by=size, **values).rowcount:
         return
     _open(connection, user)
-    if not connection.execute(adding).rowcount:
+    if not adding(connection, user=user, by=size, **values).rowcount:
         raise AccountFull(user)
 
 
@@ -69,15 +84,12 @@ def _open(connection: Connection, user: str) -> None:
 
 def discharge(connection: Connection, user: str, size: int) -> None:
     """Take bytes off a user's account, which is never less than empty."""
-    left = case((user_usage.c.size > size, user_usage.c.size - size), else_=0)
-    connection.execute(update(user_usage).where(user_usage.c.user_name == user).values(size=left))
+    _DISCHARGE(connection, user=user, by=size)
 
 
 def _held(connection: Connection, repository: str) -> Any:
     """The row of the job that has a repository, which nobody else changes until the transaction ends, or None."""
-    columns = (job_queue.c.job_id, job_queue.c.owners, job_queue.c.repository_size)
-    found = select(*columns).where(job_queue.c.repository == repository).with_for_update()
-    return connection.execute(found).one_or_none()
+    return _HOLD(connection, repository=repository).one_or_none()
 
 
 def _count(connection: Connection, row: Any, size: int, limit: int) -> Charge:
@@ -85,7 +97,7 @@ def _count(connection: Connection, row: Any, size: int, limit: int) -> Charge:
     owners = decode_list(row.owners)
     charged = Charge(user=owners[0] if owners else "", size=size - row.repository_size)
     if charged.size:
-        connection.execute(update(job_queue).where(job_queue.c.job_id == row.job_id).values(repository_size=size))
+        _COUNT(connection, job_id=row.job_id, size=size)
     if charged.size > 0:
         charge(connection, charged.user, charged.size, limit)
     elif charged.size < 0:

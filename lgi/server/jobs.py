@@ -22,7 +22,7 @@ from lgi.db.jobs import (
 )
 from lgi.db.log import record
 from lgi.errors import ErrorNumber, LGIError
-from lgi.model import Job, RepositoryFile
+from lgi.model import Job, ListedJob, RepositoryFile
 from lgi.server.members import User
 from lgi.server.project import Project
 from lgi.states import TERMINAL, Actor, JobEvent, JobState, next_state
@@ -40,7 +40,7 @@ class JobQuery:
     limit: int
 
 
-async def list_jobs(project: Project, user: User, query: JobQuery) -> tuple[int, list[Job]]:
+async def list_jobs(project: Project, user: User, query: JobQuery) -> tuple[int, list[ListedJob]]:
     """The jobs the user may read, and how many they are; with `limit` 0 only how many there are in all."""
     if query.limit == 0:
         number = await project.database.read(

@@ -13,9 +13,9 @@ import attrs
 from sqlalchemy import Connection
 
 from lgi.access import matches
-from lgi.db.jobs import fetch_jobs, job_of_row
+from lgi.db.jobs import fetch_jobs
 from lgi.lists import decode_list
-from lgi.model import Job
+from lgi.model import ListedJob
 from lgi.server.members import User
 from lgi.server.news import RECHECK
 from lgi.server.project import Project
@@ -32,7 +32,7 @@ Known = Mapping[int, JobState | None]
 class Difference:
     """The jobs that are in another state than was known, and the numbers of those that the user cannot read."""
 
-    jobs: tuple[Job, ...] = ()
+    jobs: tuple[ListedJob, ...] = ()
     gone: tuple[int, ...] = ()
 
     def __bool__(self) -> bool:
@@ -46,11 +46,11 @@ def difference(connection: Connection, user: User, known: Known) -> Difference:
     readable = cache(lambda access: matches(user.names, decode_list(access)))
     gone = dict.fromkeys(known)
     jobs = []
-    for row in fetch_jobs(connection, known.keys()):
-        if readable(row.read_access):
-            del gone[row.job_id]
-            if row.state != known[row.job_id]:
-                jobs.append(job_of_row(row))
+    for job in fetch_jobs(connection, known.keys()):
+        if readable(job.read_access):
+            del gone[job.job_id]
+            if job.state != known[job.job_id]:
+                jobs.append(job)
     return Difference(jobs=tuple(jobs), gone=tuple(gone))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from lgi.lists import encode_list
-from lgi.model import Job, RepositoryFile, Resource
+from lgi.model import Job, ListedJob, RepositoryFile, Resource
 from lgi.wire.answers import (
     Servers,
     access_elements,
@@ -16,7 +17,7 @@ from lgi.wire.answers import (
     slave_elements,
     targets_element,
 )
-from lgi.wire.dialect import element, raw_element
+from lgi.wire.dialect import element, escape, raw_element
 
 
 def _user_head(project: str, servers: Servers, user: str, groups: Sequence[str]) -> tuple[str, ...]:
@@ -37,17 +38,20 @@ def _short_head(project: str, servers: Servers, user: str, groups: Sequence[str]
     )
 
 
-def _listed_job(job: Job) -> str:
-    return " ".join(
-        (
-            element("job_id", job.job_id),
-            element("state", job.state.value),
-            element("state_time_stamp", job.state_time_stamp),
-            targets_element(job),
-            owners_element(job),
-            element("application", job.application),
-            *access_elements(job),
-        )
+# The same names stand in the jobs of many answers.
+_escaped = lru_cache(maxsize=4096)(escape)
+
+
+def _listed_job(job: ListedJob) -> str:
+    # In one piece, since an answer has many of them.
+    return (
+        f"<job_id> {job.job_id} </job_id> <state> {job.state} </state>"
+        f" <state_time_stamp> {job.state_time_stamp} </state_time_stamp>"
+        f" <target_resources> {_escaped(job.target_resources)} </target_resources>"
+        f" <owners> {_escaped(job.owners)} </owners> <application> {_escaped(job.application)} </application>"
+        f" <read_access> {_escaped(job.read_access)} </read_access>"
+        f" <write_access> {_escaped(job.write_access)} </write_access>"
+        f" <job_specifics> {job.job_specifics} </job_specifics>"
     )
 
 
@@ -86,7 +90,7 @@ def job_list(
     start: int,
     limit: int,
     number_of_jobs: int,
-    jobs: Sequence[Job],
+    jobs: Sequence[ListedJob],
     job_wait: int,
 ) -> str:
     """A user's list or count."""
@@ -108,7 +112,7 @@ def job_changes(
     user: str,
     groups: Sequence[str],
     *,
-    jobs: Sequence[Job],
+    jobs: Sequence[ListedJob],
     gone: Sequence[int],
     job_wait: int,
 ) -> str:

@@ -9,7 +9,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
 from lgi.admin.store import on_project
-from lgi.db.jobs import fetch_jobs, job_of_row, update_job
+from lgi.db.jobs import fetch_job, update_job
 from lgi.db.log import record
 from lgi.model import Changes
 from lgi.server import news, watching
@@ -143,8 +143,8 @@ class WatchTests(WatchCase):
         self.addCleanup(self.server.bell.close)
         job_id = await self.server.submit()
         held = await self.waiting(f"{job_id}:queued")
-        job = on_project(self.server.config, PROJECT, lambda connection: fetch_jobs(connection, [job_id]))
-        queued = job_of_row(next(job))
+        queued = on_project(self.server.config, PROJECT, lambda connection: fetch_job(connection, job_id))
+        assert queued is not None
 
         def finish(connection: Any) -> None:
             update_job(connection, queued, {"state": "finished"})

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from lgi.errors import ErrorNumber, LGIError
-from lgi.model import Job, Lock, RepositoryFile, Resource
+from lgi.model import Job, ListedJob, Lock, RepositoryFile, Resource
 from lgi.states import JobState
 from lgi.wire import answers, resource_answers, user_answers
 from lgi.wire.dialect import escape, read_answer, text_of
@@ -44,6 +44,21 @@ def _job(text: str) -> Job:
         state_time_stamp=11,
         input=b"in",
         output=b"",
+    )
+
+
+def _listed(text: str) -> ListedJob:
+    job = _job(text)
+    return ListedJob(
+        job_id=job.job_id,
+        state=job.state.value,
+        state_time_stamp=job.state_time_stamp,
+        target_resources=text,
+        owners=text,
+        application=text,
+        read_access=text,
+        write_access=text,
+        job_specifics=job.job_specifics,
     )
 
 
@@ -89,11 +104,11 @@ MAKERS: dict[str, Callable[[str], str]] = {
         start=0,
         limit=2,
         number_of_jobs=1,
-        jobs=[_job(text)],
+        jobs=[_listed(text)],
         job_wait=240,
     ),
     "job_changes": lambda text: user_answers.job_changes(
-        text, SERVERS, text, [text], jobs=[_job(text)], gone=(3, 12), job_wait=240
+        text, SERVERS, text, [text], jobs=[_listed(text)], gone=(3, 12), job_wait=240
     ),
     "job_detail": lambda text: user_answers.job_detail(
         text, SERVERS, text, [text], _job(text), _files(text), job_wait=240
