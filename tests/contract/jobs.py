@@ -19,6 +19,7 @@ from lgi.db.jobs import (
 from lgi.db.locks import lock_job
 from lgi.db.log import entries_of_job
 from lgi.db.schema import job_access, job_log, job_offers, job_queue
+from lgi.lists import encode_list
 from lgi.states import JobState
 from tests.contract.case import NOW, ContractCase, job, rows
 
