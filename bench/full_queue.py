@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from lgi.db.counts import recounted, settle_counts
 from lgi.db.database import database_url, make_engine
+from lgi.repository.access import ACCESS_FILE, encode_access
 from tests.integration.grid import Grid
 from tests.mariadb import PrivateMariaDB
 
 USER, OWNERS, TARGETS = "mark@localhost", 8, 50
+GROUP = "theor"
 APPLICATIONS = ("hello_world", "app2", "app3", "app4")
 RESOURCES = 16
-# Jobs of the measured user whose repository is there: those that the load generator asks about.
+# So many jobs all have a repository on disk. Beyond that, jobs of the measured user do: the first so many of his,
+# which are those that the load generator asks about.
+ALL_WITH_FILES = 100_000
 WITH_FILES = 16384
 DATABASE_OPTIONS = ("--innodb-buffer-pool-size=1G", "--innodb-log-file-size=96M", "--max-connections=200")
+BATCH = 50_000
+TABLES = ("job_queue", "job_access", "job_offers", "job_log")
+"""What is loaded for each job; what it is counted with comes after."""
+EMPTY = ("running_locks", "running_sessions", "event_queue", "user_usage")
+# While it loads; afterwards what is dirty is written at once, so that no measurement pays for it.
+FLUSH_PAGES = 20_000
+FLUSH_SECONDS = 600.0
 
 
 def repository(number: int) -> str:
@@ -23,19 +38,42 @@ def repository(number: int) -> str:
     return "JOB_" + hashlib.md5(str(number).encode(), usedforsecurity=False).hexdigest()
 
 
-class Queue:
-    """A project with `jobs` jobs, 8 owners, 4 applications, half of them for any resource, 95 % of them queued."""
+def owners(number: int) -> tuple[str, str]:
+    """The user and the group whose a loaded job is."""
+    place = number % OWNERS
+    return (f"user{place}@localhost", f"group{place}") if place else (USER, GROUP)
 
-    def __init__(self, folder: Path) -> None:
+
+class Queue:
+    """A project with `jobs` jobs, 8 owners, 4 applications, half of them for any resource, 95 % of them queued.
+
+    The server has `processes` processes, 0 for what it chooses by itself, and the first `resources` resources have
+    certificates. `folder` is empty, and its path short enough for that of a socket.
+    """
+
+    def __init__(self, folder: Path, processes: int = 0, resources: int = RESOURCES) -> None:
         self.folder = folder
+        self.resources = resources
         (folder / "mariadb").mkdir()
         self.mariadb = PrivateMariaDB(folder / "mariadb", *DATABASE_OPTIONS)
-        self.mariadb.install()
-        self.mariadb.start()
+        with ExitStack() as undone:
+            undone.callback(self.mariadb.stop)
+            self.mariadb.install()
+            self.mariadb.start()
+            self._found_project(processes, undone)
+            undone.pop_all()
+        self.jobs = 0
+        self._repositories: set[int] = set()
+
+    def _found_project(self, processes: int, undone: ExitStack) -> None:
         self.url = self.mariadb.create_database()
         self.database = self.url.partition("?")[0].rpartition("/")[2]
-        self.grid = Grid(folder / "grid", database=self.url)
-        for number in range(2, RESOURCES + 1):
+        self._kept = self.mariadb.create_database().partition("?")[0].rpartition("/")[2]
+        self.grid = Grid(self.folder / "grid", database=self.url)
+        undone.callback(self.grid.stop)
+        text = self.grid.config.read_text("utf-8")
+        self.grid.config.write_text(text.replace("[server]\n", f"[server]\nprocesses = {processes}\n", 1), "utf-8")
+        for number in range(2, self.resources + 1):
             self.grid.ca("issue", "resource", f"resource{number}@localhost", "--applications", "hello_world")
         capabilities = " ".join(f"<{name}> </{name}>" for name in APPLICATIONS)
         self.execute(
@@ -44,101 +82,134 @@ class Queue:
             f"active_resources JOIN ({' UNION '.join(f'SELECT {name!r} AS name' for name in APPLICATIONS)}) names "
             "WHERE project_server = 0",
         )
-        self.jobs = 0
 
-    def execute(self, *statements: str) -> None:
-        """Run statements, each committed."""
+    def stop(self) -> None:
+        """End the server and the database."""
+        try:
+            self.grid.stop()
+        finally:
+            self.mariadb.stop()
+
+    def execute(self, *statements: str) -> list[tuple[object, ...]]:
+        """Run statements on one connection, each committed, and return the rows of the last."""
         connection = self.mariadb.connect(self.database)
         try:
             with connection.cursor() as cursor:
                 for statement in statements:
                     cursor.execute(statement)
+                return list(cursor.fetchall())
         finally:
             connection.close()
 
     def load(self, jobs: int) -> None:
-        """Put the queue into the state in which every measurement begins."""
-        for table in (
-            "job_queue",
-            "job_access",
-            "job_offers",
-            "job_log",
-            "job_counts",
-            "access_sets",
-            "running_locks",
-            "running_sessions",
-        ):
+        """Put the queue into the state in which every measurement begins; the server must not run."""
+        for table in (*TABLES, *EMPTY, "job_counts", "access_sets"):
             self.execute(f"TRUNCATE {table}")
+        ordinary = self.mariadb.execute(
+            "SELECT @@innodb_io_capacity, @@innodb_io_capacity_max, @@innodb_max_dirty_pages_pct"
+        )[0]
+        self._set_flushing(FLUSH_PAGES, FLUSH_PAGES, 0)
+        for first in range(1, jobs + 1, BATCH):
+            self.execute(*self._rows(f"seq_{first}_to_{min(jobs, first + BATCH - 1)}"))
+        self._count()
+        self.execute(f"ANALYZE TABLE {', '.join(TABLES)}, job_counts, access_sets")
+        self._make_repositories(jobs)
+        self.jobs = jobs
+        os.sync()
+        self._flushed()
+        self._set_flushing(*ordinary)
+
+    def _set_flushing(self, pages: object, most: object, dirty: object) -> None:
+        self.execute(
+            f"SET GLOBAL innodb_io_capacity_max = {most}",
+            f"SET GLOBAL innodb_io_capacity = {pages}",
+            f"SET GLOBAL innodb_max_dirty_pages_pct = {dirty}",
+        )
+
+    def _flushed(self) -> None:
+        deadline = time.monotonic() + FLUSH_SECONDS
+        while int(str(self.execute("SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'")[0][1])) > 100:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"MariaDB has not written what it was given within {FLUSH_SECONDS:.0f} seconds")
+            time.sleep(0.05)
+
+    def _rows(self, source: str) -> list[str]:
+        """Statements that insert the rows of the jobs whose numbers are in the column `seq` of a table."""
         root = self.grid.root / "repository"
         owner = f"IF(seq % {OWNERS} = 0, '{USER}', CONCAT('user', seq % {OWNERS}, '@localhost'))"
-        group = f"IF(seq % {OWNERS} = 0, 'theor', CONCAT('group', seq % {OWNERS}))"
+        group = f"IF(seq % {OWNERS} = 0, '{GROUP}', CONCAT('group', seq % {OWNERS}))"
         application = f"ELT(1 + (seq DIV {OWNERS}) % 4, {', '.join(repr(name) for name in APPLICATIONS)})"
         target = f"IF((seq DIV 32) % 2 = 0, 'any', CONCAT('resource', 1 + (seq DIV 64) % {TARGETS}, '@localhost'))"
         state = "IF((seq DIV 8) % 20 = 0, 'finished', 'queued')"
         name = "CONCAT('JOB_', MD5(seq))"
+        moment = "1790000000 + seq DIV 10"
+        access = f"CONCAT('admin, ', {owner})"
         specifics = (
             f"CONCAT('<bench> 1 </bench> <repository> LGI@localhost:{root}/', RIGHT({name}, 3), '/', {name}, "
             f"' </repository> <repository_url> {self.grid.url}/repository/', RIGHT({name}, 3), '/', {name}, "
             "' </repository_url>')"
         )
-        for first in range(1, jobs + 1, 50_000):
-            last = min(jobs, first + 49_999)
-            source = f"FROM seq_{first}_to_{last}"
-            self.execute(
-                "INSERT INTO job_queue (job_id, state, application, owners, read_access, write_access, "
-                "target_resources, input, output, job_specifics, lock_state, state_time_stamp, daemon_pulse, "
-                "priority, repository, repository_size) "
-                f"SELECT seq, {state}, {application}, CONCAT({owner}, ', ', {group}), "
-                f"CONCAT('admin, ', {owner}), CONCAT('admin, ', {owner}), {target}, 'hello world', '', {specifics}, "
-                f"0, 1790000000 + seq DIV 10, 0, 1790000000 + seq DIV 10, {name}, 0 {source}",
-                *(
-                    f"INSERT INTO job_access (kind, name, job_id) SELECT '{kind}', {who}, seq {source}"
-                    for kind, who in (
-                        ("o", owner),
-                        ("o", group),
-                        ("r", "'admin'"),
-                        ("r", owner),
-                        ("w", "'admin'"),
-                        ("w", owner),
-                    )
-                ),
-                "INSERT INTO job_offers (application, target, priority, job_id) SELECT "
-                f"{application}, {target}, 1790000000 + seq DIV 10, seq {source} WHERE {state} = 'queued'",
-                "INSERT INTO job_log (time, job_id, from_state, to_state, actor, detail) SELECT "
-                f"1790000000 + seq DIV 10, seq, '', 'queued', {owner}, '' {source}",
-            )
-        self._count()
-        self.execute("ANALYZE TABLE job_queue, job_access, job_offers, job_log")
-        self._make_repositories(root, self.jobs, jobs)
-        self.jobs = max(jobs, self.jobs)
+        names = {"o": (owner, group), "r": ("'admin'", owner), "w": ("'admin'", owner)}
+        return [
+            "INSERT INTO job_queue (job_id, state, application, owners, read_access, write_access, "
+            "target_resources, input, output, job_specifics, lock_state, state_time_stamp, daemon_pulse, "
+            "priority, repository, repository_size) "
+            f"SELECT seq, {state}, {application}, CONCAT({owner}, ', ', {group}), {access}, {access}, {target}, "
+            f"'hello world', '', {specifics}, 0, {moment}, 0, {moment}, {name}, 0 FROM {source}",
+            *(
+                f"INSERT INTO job_access (kind, name, job_id) SELECT '{kind}', {who}, seq FROM {source}"
+                for kind, whose in names.items()
+                for who in whose
+            ),
+            "INSERT INTO job_offers (application, target, priority, job_id) "
+            f"SELECT {application}, {target}, {moment}, seq FROM {source} WHERE {state} = 'queued'",
+            # Numbers of its own would have gaps, and `reset` knows by them what came later.
+            "INSERT INTO job_log (number, time, job_id, from_state, to_state, actor, detail) "
+            f"SELECT seq, {moment}, seq, '', {state}, {owner}, '' FROM {source}",
+        ]
 
     def _count(self) -> None:
+        """Count the jobs as the server itself does, and keep a copy of the counts aside."""
         engine = make_engine(database_url(self.url))
         try:
             with engine.begin() as connection:
                 settle_counts(connection, recounted(connection))
         finally:
             engine.dispose()
+        self.execute(
+            f"DROP TABLE IF EXISTS {self._kept}.job_counts",
+            f"CREATE TABLE {self._kept}.job_counts AS SELECT * FROM job_counts",
+        )
 
-    def _make_repositories(self, root: Path, have: int, jobs: int) -> None:
-        for number in range(OWNERS, min(jobs, OWNERS * WITH_FILES) + 1, OWNERS):
-            if number > have:
-                path = root / repository(number)[-3:] / repository(number)
-                path.mkdir(parents=True)
-                (path / ".LGI_repository_write_access").write_text(f"admin, {USER}")
+    def _make_repositories(self, jobs: int) -> None:
+        wanted = set(range(1, min(jobs, ALL_WITH_FILES) + 1))
+        wanted.update(range(OWNERS, min(jobs, OWNERS * WITH_FILES) + 1, OWNERS))
+        root = self.grid.root / "repository"
+        for number in sorted(wanted - self._repositories):
+            path = root / repository(number)[-3:] / repository(number)
+            path.mkdir(parents=True)
+            (path / ACCESS_FILE).write_bytes(encode_access(["admin", owners(number)[0]]))
+        self._repositories |= wanted
 
     def reset(self) -> None:
-        """Undo what a measurement has changed: submitted jobs, jobs that were taken, sessions."""
+        """Undo what a measurement has changed: submitted jobs and their files, jobs that were taken, sessions."""
+        new = f"job_id > {self.jobs}"
+        submitted = self.execute(f"SELECT repository FROM job_queue WHERE {new}")
+        touched = f"{self._kept}.touched"
         self.execute(
-            f"DELETE FROM job_access WHERE job_id > {self.jobs}",
-            f"DELETE FROM job_offers WHERE job_id > {self.jobs}",
-            f"DELETE FROM job_log WHERE number > {self.jobs}",
-            f"DELETE FROM job_queue WHERE job_id > {self.jobs}",
-            "DELETE FROM running_locks",
-            "DELETE FROM running_sessions",
-            "UPDATE job_queue SET lock_state = 0 WHERE lock_state <> 0",
-            "INSERT IGNORE INTO job_offers (application, target, priority, job_id) SELECT application, "
-            "target_resources, priority, job_id FROM job_queue WHERE state = 'running'",
-            "UPDATE job_queue SET state = 'queued' WHERE state = 'running'",
+            f"CREATE OR REPLACE TABLE {touched} (seq BIGINT PRIMARY KEY) "
+            f"SELECT job_id AS seq FROM job_log WHERE number > {self.jobs} AND job_id <= {self.jobs} "
+            "UNION SELECT job_id FROM running_locks UNION SELECT job_id FROM job_queue WHERE state = 'running' "
+            "UNION SELECT job_id FROM job_queue WHERE state IN ('queued', 'finished') AND lock_state <> 0",
+            f"DELETE FROM {touched} WHERE seq > {self.jobs}",
+            *(f"DELETE FROM {table}" for table in EMPTY),
+            *(f"DELETE FROM {table} WHERE {new}" for table in TABLES),
+            *(f"DELETE {table} FROM {table} JOIN {touched} ON job_id = seq" for table in TABLES),
+            *self._rows(touched),
+            "START TRANSACTION",
+            "DELETE FROM job_counts",
+            f"INSERT INTO job_counts SELECT * FROM {self._kept}.job_counts",
+            "COMMIT",
         )
-        self._count()
+        for (name,) in submitted:
+            shutil.rmtree(self.grid.root / "repository" / str(name)[-3:] / str(name))

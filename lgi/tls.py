@@ -164,6 +164,10 @@ def _select_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
     return HTTP_1_1 if HTTP_1_1 in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
+# SSL_MODE_ENABLE_PARTIAL_WRITE of OpenSSL, which pyOpenSSL sets and gives no name.
+_PARTIAL_WRITE = 1
+
+
 class _ServerOptions(CertificateOptions):
     """A server's side: one context, whose settings nothing above it can widen.
 
@@ -180,6 +184,8 @@ class _ServerOptions(CertificateOptions):
         """The context, made once."""
         if self._context is None:
             context = super().getContext()
+            # A write of many records is one call of OpenSSL.
+            context.clear_mode(_PARTIAL_WRITE)
             for authority in self._authorities:
                 context.add_client_ca(authority)  # so that a browser offers the right one of its certificates
             # Twisted adds what its Site speaks: HTTP/2 once h2 is installed, which hides the peer certificate.

@@ -15,9 +15,9 @@ from twisted.python.failure import Failure
 
 _RECORD = 1 << 14
 # Bytes read from a socket and handed up at once, not so many that the C library asks the kernel for them each time;
-# and bytes written to a socket.
+# and bytes encrypted at once and written to a socket: a piece of a file, so that pieces need not be joined.
 _MANY = 7 << 14
-_WRITTEN = 1 << 18
+_WRITTEN = 1 << 19
 # What encryption adds to a record, and to spare.
 _MORE = 256
 
@@ -26,9 +26,9 @@ class Transport(BufferingTLSTransport):
     """TLS over a socket."""
 
     def makeConnection(self, transport: Any) -> None:
-        """Have the socket read and written in large pieces."""
+        """Have the socket read and written in large pieces, with room for what encryption adds to one."""
         if hasattr(transport, "bufferSize"):
-            transport.bufferSize, transport.SEND_LIMIT = _MANY, _WRITTEN
+            transport.bufferSize, transport.SEND_LIMIT = _MANY, 2 * _WRITTEN
         super().makeConnection(transport)
 
     def _flushReceiveBIO(self) -> None:
@@ -71,7 +71,7 @@ class Transport(BufferingTLSTransport):
         encrypted = 0
         while left:
             try:
-                sent = self._tlsConnection.send(left[:_RECORD])
+                sent = self._tlsConnection.send(left[:_WRITTEN])
             except WantReadError:
                 self._pass_down(encrypted)
                 self._bufferedWrite(left.tobytes())
@@ -80,7 +80,7 @@ class Transport(BufferingTLSTransport):
                 self._tlsShutdownFinished(Failure())
                 return
             left = left[sent:]
-            encrypted += sent + _MORE
+            encrypted += sent + _MORE * (sent // _RECORD + 1)
             if encrypted >= _WRITTEN:
                 self._pass_down(encrypted)
                 encrypted = 0

@@ -1,4 +1,4 @@
-"""Files on their way to clients: read in a thread, a large piece ahead of what the connection takes."""
+"""Files on their way to clients: read a large piece ahead of what the connection takes, in a thread if that waits."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from lgi.repository.store import OpenFile
-
-# Bytes read at once.
-PIECE = 512 * 1024
+from lgi.repository.store import READ_NOW, OpenFile
 
 
 @implementer(IPushProducer)
@@ -33,7 +30,7 @@ class FileSender:
         self._file = file
         self._offset = start
         self._end = start + size
-        self._ready: list[bytes] = []
+        self._ahead = b""
         self._paused = False
         self._reading = False
         self._stopped = False
@@ -43,6 +40,7 @@ class FileSender:
         self._request.notifyFinish().addErrback(lambda _failure: self.stopProducing())
         self._request.registerProducer(self, True)
         self._read()
+        self._write()
 
     def pauseProducing(self) -> None:
         """Write nothing for now."""
@@ -56,15 +54,19 @@ class FileSender:
     def stopProducing(self) -> None:
         """The client is gone."""
         self._stopped = True
-        self._ready.clear()
+        self._ahead = b""
         if not self._reading:
             self._close()
 
     def _read(self) -> None:
-        if self._reading or self._stopped or self._offset >= self._end or len(self._ready) > 1:
+        if self._reading or self._stopped or self._ahead or self._offset >= self._end:
             return
-        self._reading = True
-        deferToThread(self._file.read_at, self._offset, min(PIECE, self._end - self._offset)).addBoth(self._have)
+        size = min(READ_NOW, self._end - self._offset)
+        self._ahead = self._file.read_now(self._offset, size)
+        self._offset += len(self._ahead)
+        if not self._ahead:
+            self._reading = True
+            deferToThread(self._file.read_at, self._offset, size).addBoth(self._have)
 
     def _have(self, result: bytes | Failure) -> None:
         self._reading = False
@@ -77,23 +79,19 @@ class FileSender:
             self._request.channel.forceAbortClient()
         else:
             self._offset += len(result)
-            self._ready.append(result)
+            self._ahead = result
             self._write()
 
     def _write(self) -> None:
-        while self._ready and not self._paused and not self._stopped:
-            piece = self._ready.pop(0)
+        while self._ahead and not self._paused and not self._stopped:
+            piece, self._ahead = self._ahead, b""
             self._read()
             self._request.write(piece)
-        if self._stopped:
-            return
-        if not self._ready and not self._reading and self._offset >= self._end:
+        if not (self._stopped or self._ahead or self._reading or self._offset < self._end):
             self._stopped = True
             self._request.unregisterProducer()
             self._close()
             self._request.finish()
-        else:
-            self._read()
 
     def _close(self) -> None:
         if not self.done.called:

@@ -15,6 +15,8 @@ import attrs
 from lgi.httpd.spool import SpooledFile
 from lgi.model import RepositoryFile
 
+READ_NOW = 512 * 1024
+
 
 class NotAFile(OSError):
     """The name is that of a directory, or goes through a file."""
@@ -41,6 +43,12 @@ class OpenFile(Protocol):
 
     def read_at(self, offset: int, size: int) -> bytes:
         """At most `size` bytes from `offset`; empty at the end. Raises OSError."""
+
+    def read_now(self, offset: int, size: int) -> bytes:
+        """`size` bytes, at most READ_NOW, from `offset` where all can be had without waiting; else empty.
+
+        Not for threads: does not block.
+        """
 
     def close(self) -> None:
         """Let go of it; may be called more than once."""
