@@ -27,8 +27,16 @@ INSTALL = [
 POSTGRESQL = [
     "psycopg[binary]>=3.2",  # PostgreSQL driver, for those who have one
 ]
+MYSQLCLIENT = [
+    "mysqlclient>=2.2",  # compiled driver for MariaDB and MySQL, taken where it is there: half the cost of a statement
+]
+BENCH = [
+    *MYSQLCLIENT,  # what a server with much to do should have
+    "matplotlib>=3.10",  # the plot of docs/performance.md
+]
 TEST = [
     *POSTGRESQL,  # one contract on all three databases
+    *BENCH,  # both drivers for MariaDB; the benchmark's own test draws
     "pytest>=8.4",  # runs the tests
     "pytest-twisted>=1.14",  # coroutines and Deferreds in tests
     "pytest-xdist>=3.8",  # the tests on all cores
@@ -59,7 +67,7 @@ setup(
         "lgi.db": ["migrations/*.py", "migrations/*.mako", "migrations/versions/*.py"],
     },
     install_requires=INSTALL,
-    extras_require={"test": TEST, "postgresql": POSTGRESQL},
+    extras_require={"test": TEST, "bench": BENCH, "postgresql": POSTGRESQL, "mysqlclient": MYSQLCLIENT},
     data_files=[
         (
             f"share/lgi/applications/{folder.relative_to(APPLICATIONS)}",

@@ -22,6 +22,7 @@ from lgi.db.consistency import INDEX_TABLES, Problem, check_counts, check_jobs, 
 from lgi.db.counts import settle_counts
 from lgi.db.jobs import fetch_job
 from lgi.repository.files import Repositories
+from lgi.repository.names import NameRefused, checked_repository
 from lgi.setup import repositories_of
 
 BATCH = 500
@@ -113,12 +114,25 @@ def _problems(look: Look, repositories: Repositories) -> Iterator[Problem]:
         problems, names = look(partial(check_jobs, first=first, last=last))
         yield from problems
         for job_id, name in names.items():
-            # One without files needs none. A job may have been deleted since, with its files.
-            if repositories.is_there(name) or not (job := look(partial(fetch_job, job_id=job_id))):
-                continue
-            if job.repository_size:
-                text = f"there is no directory of the repository {name}"
+            if text := _missing(look, repositories, job_id, name):
                 yield Problem(job_id=job_id, table="job_queue", text=text)
+
+
+def _missing(look: Look, repositories: Repositories, job_id: int, name: str) -> str:
+    """What is wrong with a job's repository; a job without files needs none."""
+    try:
+        checked_repository(name)
+    except NameRefused as problem:
+        return str(problem)
+    if repositories.is_there(name):
+        return ""
+    job = look(partial(fetch_job, job_id=job_id))
+    if job is None or not job.repository_size:
+        return ""
+    # It may have been made since, for its first file, and the job may have been deleted.
+    if repositories.is_there(name) or look(partial(fetch_job, job_id=job_id)) is None:
+        return ""
+    return f"there is no directory of the repository {name}"
 
 
 def _orphans(config: ServerConfig, repositories: Repositories) -> Iterator[str]:

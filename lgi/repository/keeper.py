@@ -38,7 +38,7 @@ class Keeper:
         others: FileLocks | None = None,
         unmade: FindUnmade = nothing_unmade,
     ) -> None:
-        self.unmade = unmade
+        self._unmade = unmade
         self._repositories = repositories
         self._others = others
         self._usage: Usage = usage or Unlimited()
@@ -62,16 +62,28 @@ class Keeper:
             # What was half made when a process was killed.
             await deferToThread(self._repositories.store.remove, repository)
             await deferToThread(self._repositories.create, repository, unmade.write_access, ())
-        if await self.unmade(repository) is None:
+        if await self._unmade(repository) is None:
             # Its job was deleted meanwhile.
             await self.remove(repository)
 
     async def list(self, repository: str) -> tuple[RepositoryFile, ...]:
         """The files in a repository in order of their names; none if no job has it. Raises OSError, LGIError."""
-        files = await deferToThread(self._repositories.list, repository)
-        if not files and (unmade := await self.unmade(repository)):
+        if files := await deferToThread(self._repositories.list, repository):
+            return files
+        if (unmade := await self._unmade(repository)) and not unmade.is_lost:
             return unmade.files
-        return files
+        # It may have been made meanwhile.
+        return await deferToThread(self._repositories.list, repository)
+
+    async def writers(self, repository: str) -> tuple[Sequence[str], Unmade | None]:
+        """Who may change a repository, and what it is to be like if it has to be made. Raises OSError, LGIError."""
+        found = await deferToThread(self._repositories.writers, repository)
+        if found is not None:
+            return found, None
+        if (unmade := await self._unmade(repository)) and not unmade.is_lost:
+            return unmade.write_access, unmade
+        # It may have been made meanwhile.
+        return await deferToThread(self._repositories.writers, repository) or (), None
 
     async def remove(self, repository: str) -> None:
         """Remove a repository, of which the job is gone and counts no more; raises OSError, NameRefused."""

@@ -100,11 +100,8 @@ class Receiver:
 
         Raises LGIError where that cannot be found out.
         """
-        unmade = None
-        writers = await deferToThread(self._repositories.writers, address.repository)
-        if writers is None and (unmade := await self._keeper.unmade(address.repository)):
-            writers = unmade.write_access
-        if not await deferToThread(self._repositories.may_change, caller.identity, writers or ()):
+        writers, unmade = await self._keeper.writers(address.repository)
+        if not await deferToThread(self._repositories.may_change, caller.identity, writers):
             # The same answer whether or not the repository exists.
             raise Refused(403, f"{caller.identity.name} may not change files in this repository")
         return unmade

@@ -16,14 +16,25 @@ from lgi.repository.access import ACCESS_FILE, encode_access
 
 @attrs.frozen(kw_only=True)
 class Unmade:
-    """What the repository of a job is to be like: who may change it, and its date, in Unix seconds."""
+    """What the repository of a job is to be like: who may change it, its date in Unix seconds, what its files take.
+
+    One that is not there although it has files is lost, or its storage is missing for a while: it is not made anew.
+    """
 
     write_access: tuple[str, ...]
     date: int
+    size: int
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has been made."""
+        return self.size > 0
 
     @property
     def files(self) -> tuple[RepositoryFile, ...]:
         """What is listed of it."""
+        if self.is_lost:
+            return ()
         size = len(encode_access(self.write_access))
         return (RepositoryFile(name=ACCESS_FILE, size=size, date=float(self.date)),)
 

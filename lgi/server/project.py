@@ -58,8 +58,8 @@ class Project:
 
     @staticmethod
     def unmade(job: Job) -> tuple[RepositoryFile, ...]:
-        """What is listed of a job's repository that is yet to be made."""
-        return Unmade(write_access=job.write_access, date=job.state_time_stamp).files
+        """What is listed of a job's repository that is yet to be made; nothing if it is lost."""
+        return Unmade(write_access=job.write_access, date=job.state_time_stamp, size=job.repository_size).files
 
     async def _on_offer(self, application: str) -> bool:
         return await self.database.read("on offer", on_offer, application)

@@ -22,6 +22,6 @@ class UnmadeOfJobs:
         for database in self.databases:
             found = await database.read("find job of repository", fetch_of_repository, repository)
             if found is not None:
-                write_access, date = found
-                return Unmade(write_access=write_access, date=date)
+                write_access, date, size = found
+                return Unmade(write_access=write_access, date=date, size=size)
         return None

@@ -132,7 +132,9 @@ class SQLiteCase(ContractCase):
 
 
 class MariaDBCase(ContractCase):
-    """On a real server of the production database."""
+    """On a real server of the production database, with one driver or the other."""
+
+    driver = "mysqldb"
 
     # Made and migrated once, emptied for each test, since a server takes long over the making of tables.
     _spare: ClassVar[list[str]] = []
@@ -147,7 +149,7 @@ class MariaDBCase(ContractCase):
             url = server.create_database()
             migrate(url)
         self.addCleanup(MariaDBCase._spare.append, url)
-        return url
+        return url.replace("mariadb:", f"mariadb+{self.driver}:", 1)
 
 
 class PostgreSQLCase(ContractCase):

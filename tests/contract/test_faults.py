@@ -382,7 +382,7 @@ class IsolationTests(case.MariaDBCase):
             self.assertEqual(rows(connection, job_queue), 1)
 
     def test_url_of_the_kind_mysql_works_as_well(self) -> None:
-        self.url = self.url.replace("mariadb://", "mysql://", 1)
+        self.url = self.url.replace("mariadb", "mysql", 1)
         engine = self.new_engine()
         self.assertEqual(engine.dialect.name, "mysql")
         self.engine = engine

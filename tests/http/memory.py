@@ -306,9 +306,9 @@ class MemoryServer:
         """Sign a resource up and return its session."""
         return int((await self.resource("signup_resource", who=who)).value("session_id"))
 
-    async def running_job(self, *, who: str = RESOURCE) -> tuple[int, int]:
+    async def running_job(self, *, who: str = RESOURCE, **fields: Any) -> tuple[int, int]:
         """Submit a job and let a resource start it; returns the job's and the session's numbers, unlocked."""
-        job_id = await self.submit()
+        job_id = await self.submit(**fields)
         session_id = await self.session(who=who)
         await self.resource("request_work", who=who, session_id=session_id, application="hello_world")
         await self.resource(

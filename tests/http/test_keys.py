@@ -104,13 +104,14 @@ class KeyTests(ServerCase):
     async def test_lost_answer(self) -> None:
         """A client that hangs up and comes again finds its job."""
         kind, body = multipart(
-            {"project": "LGI", "user": "mark@localhost", "groups": "theor", "submission_key": KEY, **JOB}
+            {"project": "LGI", "user": "mark@localhost", "groups": "theor", "submission_key": KEY, **JOB},
+            [("a", b"1")],
         )
         protocol, _transport = self.server.connect(MARK)
         head = f"POST /LGI/{SUBMIT} HTTP/1.1\r\nHost: localhost:8443\r\nContent-Length: {len(body)}\r\n"
         protocol.dataReceived(f"{head}Content-Type: {kind}\r\n\r\n".encode() + body)
         self.server.hang_up(protocol)
-        again = await self.submit()
+        again = await self.submit(("a", b"1"))
         self.assertEqual((again.value("job_id"), await self.jobs()), ("1", 1))
         # Whichever of the two came second takes its repository away.
         await self.server.until(lambda: self.repositories() == 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from sqlalchemy import Connection, delete, insert, select
@@ -35,9 +36,13 @@ class SubmitCase(ServerCase):
 
     def files_of(self, answer: Answer) -> dict[str, bytes]:
         """The files of the job in an answer, without the server's own."""
-        name = answer.value("repository_url").rpartition("/")[2]
-        directory = self.root / name[-3:] / name
+        directory = self.directory_of(answer)
         return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != ACCESS_FILE}
+
+    def directory_of(self, answer: Answer) -> Path:
+        """Where the files of the job in an answer are, if it has any."""
+        name = answer.value("repository_url").rpartition("/")[2]
+        return self.root / name[-3:] / name
 
     async def job(self, answer: Answer) -> Job:
         job: Job = await self.change(fetch_job, int(answer.value("job_id")), blobs=True)
@@ -126,7 +131,8 @@ class UploadTests(SubmitCase):
             f"{body}--{boundary}--\r\n".encode(),
             {"Content-Type": f'multipart/form-data; boundary="{boundary}"'},
         )
-        self.assertEqual(self.files_of(answer), {})
+        self.assertEqual((answer.value("user"), answer.value("application")), ("mark@localhost", "hello_world"))
+        self.assertFalse(self.directory_of(answer).exists())
 
     async def test_urlencoded(self) -> None:
         """A plain form makes a job without files."""
@@ -140,7 +146,7 @@ class UploadTests(SubmitCase):
         )
         self.assertEqual((answer.value("a"), answer.value("input")), ("1 + 1", "6a"))
         self.assertIn("André", answer.value("read_access"))
-        self.assertEqual(self.files_of(answer), {})
+        self.assertFalse(self.directory_of(answer).exists())
 
 
 class FailureTests(SubmitCase):
@@ -211,7 +217,7 @@ class AccessTests(SubmitCase):
         self.assertEqual(answer.value("read_access"), "admin, piet@localhost")
 
     async def test_posted(self) -> None:
-        answer = await self.submit(read_access="theor,, admin , x,theor", write_access="any")
+        answer = await self.submit(("a", b"1"), read_access="theor,, admin , x,theor", write_access="any")
         job = await self.job(answer)
         self.assertEqual(job.read_access, ("admin", "mark@localhost", "theor", "x"))
         self.assertEqual(job.write_access, ("admin", "mark@localhost", "any"))
@@ -223,8 +229,7 @@ class AccessTests(SubmitCase):
         self.assertEqual({name for kind, name in rows if kind == "r"}, set(job.read_access))
         self.assertEqual({name for kind, name in rows if kind == "w"}, set(job.write_access))
         self.assertEqual({name for kind, name in rows if kind == "o"}, {"mark@localhost", "theor"})
-        name = answer.value("repository_url").rpartition("/")[2]
-        self.assertEqual((self.root / name[-3:] / name / ACCESS_FILE).read_text(), "admin, mark@localhost, any")
+        self.assertEqual((self.directory_of(answer) / ACCESS_FILE).read_text(), "admin, mark@localhost, any")
 
     async def test_groups_that_the_certificate_has_not(self) -> None:
         answer = await self.submit(groups="theor, chem, admin")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import Connection, select, update
 from twisted.internet import reactor
@@ -318,11 +318,13 @@ class DeleteTests(WorkCase):
 
     changes = "[limits]\nlock_wait = 2\nback_off = 7\n"
 
+    FILES: ClassVar = [("a", b"1")]
+
     def repositories_left(self) -> int:
         return len(list(self.root.glob("*/JOB_*"))) + len(list((self.root / ".trash").iterdir()))
 
     async def test_queued(self) -> None:
-        job_id = await self.server.submit()
+        job_id = await self.server.submit(files=self.FILES)
         self.assertEqual(self.repositories_left(), 1)
         answer = await self.server.user("delete_job", job_id=job_id)
         self.assertEqual(answer.value("state"), "deleted")
@@ -335,7 +337,7 @@ class DeleteTests(WorkCase):
 
     async def test_running(self) -> None:
         """First aborting, then, when its resource has aborted it, deleted."""
-        job_id, session_id = await self.server.running_job()
+        job_id, session_id = await self.server.running_job(files=self.FILES)
         ours: Fields = {"session_id": session_id, "job_id": job_id}
         for _ in range(2):
             self.assertEqual((await self.server.user("delete_job", job_id=job_id)).value("state"), "aborting")
@@ -354,10 +356,10 @@ class DeleteTests(WorkCase):
 
     async def test_cancelling(self) -> None:
         """What is cancelled is kept with its files, whatever it was."""
-        queued = await self.server.submit()
+        queued = await self.server.submit(files=self.FILES)
         self.assertEqual((await self.server.user("delete_job", job_id=queued, cancel=1)).value("state"), "aborted")
         self.assertEqual(job_ids(await self.work(await self.server.session())), [])
-        running, session_id = await self.server.running_job()
+        running, session_id = await self.server.running_job(files=self.FILES)
         for _ in range(2):
             answer = await self.server.user("delete_job", job_id=running, cancel=1)
             self.assertEqual(answer.value("state"), "aborting")
@@ -429,11 +431,12 @@ class DeleteTests(WorkCase):
 
     async def test_files_that_cannot_be_removed(self) -> None:
         """The job is deleted all the same; the log says what is left."""
-        job_id = await self.server.submit()
+        job_id = await self.server.submit(files=self.FILES)
         (self.root / ".trash").rmdir()
         (self.root / ".trash").write_bytes(b"in the way")
         self.assertEqual((await self.server.user("delete_job", job_id=job_id)).value("state"), "deleted")
         self.assertIsNone(await self.job(job_id))
+        self.assertEqual([path.name for path in self.root.glob("*/JOB_*/a")], ["a"])
 
 
 class ListTests(WorkCase):

@@ -198,7 +198,7 @@ class SQLiteTests(_Case):
         again = await as_user(reactor, grid, submit)
         jobs = await as_user(reactor, grid, lambda user: user.jobs(limit=10))
         self.assertEqual([answer.job.job_id for answer in jobs], [first, again])
-        self.assertEqual(len(list((grid.root / "repository").glob("*/JOB_*"))), 2)
+        self.assertEqual(list((grid.root / "repository").glob("*/JOB_*")), [])
         self.assertEqual([program.process.poll() for program in grid.programs], [None, None])
         self.no_traceback(grid)
 

@@ -213,9 +213,16 @@ class ExternalStorageTests(TestCase):
                 answer, said = self.ask(method, f"{url}/x", body)
                 self.assertEqual(answer.status, 500)
                 self.assertIn(where if method != "HEAD" else "", said)
-            refused = self.grid.user("submit", "-a", "hello_world", "--input", "x", status=1)
+            given = self.here / "given"
+            given.write_bytes(b"x")
+            refused = self.grid.user("submit", "-a", "hello_world", "--input", "x", str(given), status=1)
             self.assertIn(where, refused)
             self.assertIn("no connection", refused)
+            # A job without files needs it when its first file comes.
+            _, later = self.submit()
+            answer, said = self.ask("PUT", f"{later}/x", b"first")
+            self.assertEqual(answer.status, 500)
+            self.assertIn(where, said)
             jobs = self.jobs()
             # That a job is there can be told without its files, but not that all is in order.
             self.assertIn(where, self.check_db(status=1))
@@ -226,6 +233,9 @@ class ExternalStorageTests(TestCase):
         self.assertEqual(contents(self.stored(url)), stored)
         self.assertEqual(self.ask("PUT", f"{url}/y", b"done", {"Content-Range": "bytes 4-7/8"})[0].status, 200)
         self.assertEqual((self.stored(url) / "y").read_bytes(), b"halfdone")
+        self.assertFalse(self.stored(later).exists())
+        self.assertEqual(self.ask("PUT", f"{later}/x", b"first")[0].status, 200)
+        self.assertEqual(contents(self.stored(later)), {ACCESS: f"admin, {USER}".encode(), "x": b"first"})
         self.assertIn(job_id, jobs)
         after, _ = self.submit()
         # What was refused made no job.

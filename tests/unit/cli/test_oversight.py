@@ -392,9 +392,12 @@ class CheckTests(OversightCase):
         self.in_order()
 
     def test_files(self) -> None:
-        job = self.submit()
-        self.repositories.remove(self.job(job).repository)
-        self.assertEqual(self.problems("--repair"), [(job, "job_queue", False)])
+        """They are missed where there should be some; a job without any needs no directory."""
+        with_files, without = self.submit(repository_size=3), self.submit()
+        self.run_in(charge, "mark", 3)
+        for job in (with_files, without):
+            self.repositories.remove(self.job(job).repository)
+        self.assertEqual(self.problems("--repair"), [(with_files, "job_queue", False)])
 
     def test_files_that_are_counted_wrongly(self) -> None:
         """As after an upgrade, or where a server was killed: found, counted anew, and in order after that."""

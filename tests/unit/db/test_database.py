@@ -13,10 +13,10 @@ class DatabaseURLTests(SynchronousTestCase):
     def test_drivers_are_chosen(self) -> None:
         for text, driver in (
             ("sqlite:////var/lgi/project.sqlite", "sqlite"),
-            ("mariadb://lgi:x@db.example.org:3306/lgi", "mariadb+pymysql"),
-            ("mysql://lgi:x@db.example.org/lgi", "mysql+pymysql"),
+            ("mariadb://lgi:x@db.example.org:3306/lgi", "mariadb+mysqldb"),
+            ("mysql://lgi:x@db.example.org/lgi", "mysql+mysqldb"),
             ("mysql+pymysql://lgi:x@db.example.org/lgi", "mysql+pymysql"),
-            ("mariadb://lgi:x@localhost/lgi?unix_socket=/run/mysqld/mysqld.sock", "mariadb+pymysql"),
+            ("mariadb://lgi:x@localhost/lgi?unix_socket=/run/mysqld/mysqld.sock", "mariadb+mysqldb"),
         ):
             self.assertEqual(database_url(text).drivername, driver)
 
