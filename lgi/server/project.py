@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import attrs
 
 from lgi.config import LimitsSection
 from lgi.db.database import Database
-from lgi.db.locks import on_offer
+from lgi.db.look import Offer, still_offered
 from lgi.db.resources import list_servers
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.router import Call
@@ -49,8 +49,8 @@ class Project:
     def _nobody_yet(self) -> Waiting:
         return Waiting(lambda: self.news.reactor, self._on_offer)
 
-    async def _on_offer(self, application: str) -> bool:
-        return await self.database.read("on offer", on_offer, application)
+    async def _on_offer(self, offers: Collection[Offer]) -> Collection[Offer]:
+        return await self.database.read("on offer", still_offered, offers)
 
     def tell(self, changes: Changes) -> None:
         """Wake those who wait in this process for what has changed."""
