@@ -100,6 +100,23 @@ def _listen(_instance: object, _attribute: attrs.Attribute[str], value: str) -> 
     listen_address(value)
 
 
+def _reachable(_instance: object, attribute: attrs.Attribute[str], value: str) -> None:
+    try:
+        address = listen_address(value)
+    except ValueError:
+        address = ("", 0)
+    if address is not None and (not address[0] or ip_address(address[0]).is_unspecified):
+        raise ValueError(
+            f"{attribute.name} is an address and a port where the other servers reach this one, such as "
+            f"192.0.2.7:8444 or [2001:db8::7]:8444, not {value!r}"
+        )
+
+
+def _look(_instance: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if not 0.1 <= value <= 3600:
+        raise ValueError(f"{attribute.name} is a time in seconds, from 0.1 to 3600, not {value!r}")
+
+
 def _seconds(_instance: object, attribute: attrs.Attribute[float], value: float) -> None:
     if not 0 <= value <= 1 << 30:
         raise ValueError(f"{attribute.name} is a time in seconds, 0 or more, not {value!r}")
@@ -114,7 +131,9 @@ class ServerSection:
     """`[server]`: where the server listens, and what it is called from outside.
 
     In `run_directory` the programs of this server meet, see `lgi.bell`. `processes` is how many processes share the
-    port, 0 for what `processes_of` chooses.
+    port, 0 for what `processes_of` chooses. `bell` is the address and port (UDP) where servers on other machines that
+    share a database with this one tell it of changes, empty for none. Every `look` seconds it looks in the database
+    for changes that nobody told it.
     """
 
     url: str = attrs.field(validator=_https_url)
@@ -128,6 +147,8 @@ class ServerSection:
     run_directory: Path = Path("../run")
     idle_timeout: int = attrs.field(default=120, validator=_at_least(5))
     processes: int = attrs.field(default=0, validator=_at_least(0, MOST_PROCESSES))
+    bell: str = attrs.field(default="", validator=_reachable)
+    look: float = attrs.field(default=1.0, validator=_look)
 
 
 @attrs.frozen(kw_only=True)

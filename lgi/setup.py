@@ -13,7 +13,6 @@ from lgi.config import ConfigError, ServerConfig, load_config, storage_address
 from lgi.db.database import Database, DatabaseURLError, database_url, make_engine
 from lgi.db.upgrade import SchemaError, check_schema
 from lgi.repository.files import Repositories
-from lgi.repository.remote import RemoteStore
 from lgi.service import ProgramOptions, refuse
 
 # No statement of a service takes a fraction of this.
@@ -53,6 +52,9 @@ def repositories_of(config: ServerConfig) -> Repositories:
     address = storage_address(section.storage)
     if address is None:
         return local
+    # What speaks SSH takes memory, which most servers need not have.
+    from lgi.repository.remote import RemoteStore
+
     store = RemoteStore(
         host=address.host,
         port=address.port,

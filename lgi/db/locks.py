@@ -171,16 +171,6 @@ def _of_owners(owners: Sequence[str]) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def on_offer(connection: Connection, application: str) -> bool:
-    """Whether there is a job on offer to any resource."""
-    found = connection.scalar(
-        select(job_offers.c.job_id)
-        .where(job_offers.c.application == application, job_offers.c.target == ANY)
-        .limit(1)
-    )
-    return found is not None
-
-
 def count_offers(connection: Connection, *, application: str, resource_name: str, owners: Sequence[str] = ()) -> int:
     """How many queued jobs there are for a resource, whether locked or not."""
     on_offer = connection.scalar(

@@ -231,6 +231,17 @@ user_usage = Table(
     **_OPTIONS,
 )
 
+# The servers that tell each other of changes, each of them on another machine; see lgi/db/bells.py.
+server_bells = Table(
+    "server_bells",
+    metadata,
+    Column("bell_id", String(16), primary_key=True),
+    Column("address", String(64), nullable=False),
+    Column("bell_key", String(64), nullable=False),
+    Column("beat", BigInteger, nullable=False),
+    **_OPTIONS,
+)
+
 # The durable record of what happened to jobs.
 job_log = Table(
     "job_log",

@@ -6,6 +6,8 @@ them keep it to hand it on. An update is one transaction: its row, what it chang
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import DataError, IntegrityError
 
@@ -14,11 +16,14 @@ from lgi.db.managed import KEYS, NUMBER
 from lgi.db.mysqltext import StatementRefused
 from lgi.db.resources import align_applications
 from lgi.db.schema import active_resources, updates
-from lgi.db.statements import Change, Row, Verb, understand
 from lgi.errors import ErrorNumber, LGIError
 from lgi.lists import ANY, decode_list, encode_list
 from lgi.model import ServerFlag, Update
 from lgi.wire.fields import LONG
+
+if TYPE_CHECKING:
+    # Their parser takes much memory, which is had only by those who take an update.
+    from lgi.db.statements import Change, Row
 
 _EMPTY = {str: "", int: 0, bytes: b""}
 
@@ -89,6 +94,8 @@ def _refusal(reason: str) -> LGIError:
 
 
 def _understood(connection: Connection, query: bytes) -> Change:
+    from lgi.db.statements import understand
+
     try:
         return understand(query.decode(), connection.dialect.name)
     except UnicodeDecodeError:
@@ -108,6 +115,8 @@ def _store(connection: Connection, wanted: Update) -> bool:
 
 
 def _carry_out(connection: Connection, change: Change, now: int) -> None:
+    from lgi.db.statements import Verb
+
     table = change.table
     try:
         with connection.begin_nested():
@@ -128,6 +137,8 @@ def _carry_out(connection: Connection, change: Change, now: int) -> None:
 
 
 def _put(connection: Connection, change: Change, row: Row) -> None:
+    from lgi.db.statements import Verb
+
     """A new row, or what is new in one that is there.
 
     A row that is there already is no reason to stop: servers whose tables lack a key have two of it, and what the

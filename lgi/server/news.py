@@ -1,8 +1,9 @@
 """Waking what waits for jobs to change, instead of letting it sleep and look again.
 
-Commit first, then tell: what is told is true already. A change made by another program is heard through the bell, if
-that runs on this machine; a waiter looks again by itself after a while all the same (`RECHECK` seconds where it waits
-for one job's lock): a lost wake-up costs that, and never a job.
+Commit first, then tell: what is told is true already. A change made by another program is heard through the bell, or
+found by the look that the process makes for all who wait (`lgi/server/look.py`). Who waits for one job's lock, which
+the record of jobs does not tell of, looks again by himself after RECHECK seconds: a lost wake-up costs that, and
+never a job.
 """
 
 from __future__ import annotations
@@ -55,6 +56,11 @@ class News:
         self.crowded = 0
         """How many wait for longer than a lock is held."""
         self.stopped = False
+
+    @property
+    def awaited(self) -> bool:
+        """Whether anybody waits for a job."""
+        return bool(self._waiting)
 
     def stop(self) -> None:
         """Wake everybody, for good: the server stops and nobody should wait for anything."""

@@ -13,7 +13,8 @@ from twisted.logger import Logger
 from lgi.config import ServerConfig, processes_of
 from lgi.server.front import Front
 from lgi.server.operation import Gathering
-from lgi.server.service import PROGRAM, Serving
+from lgi.server.relay import Relay
+from lgi.server.service import PROGRAM, Serving, started_relay
 from lgi.service import cannot_start, told
 
 BACKLOG = 1024
@@ -32,6 +33,7 @@ class FrontService(Serving):
         super().__init__(reactor, config)
         self._file = file
         self._front: Front | None = None
+        self._relay: Relay | None = None
         self._gathering = Gathering(reactor, config)
 
     @property
@@ -48,6 +50,7 @@ class FrontService(Serving):
             self._gathering.start()
         except OSError as problem:
             cannot_start(PROGRAM, told(problem))
+        self._relay = started_relay(self._reactor, self._config)
         processes = processes_of(self._config)
 
         def command(number: int) -> list[str]:
@@ -113,4 +116,6 @@ class FrontService(Serving):
     async def _stop(self) -> None:
         if self._front is not None:
             await self._front.stop()
+        if self._relay is not None:
+            await self._relay.stop()
         await self._gathering.stop()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import attrs
 from twisted.internet.threads import deferToThread
 
 from lgi.config import LimitsSection
 from lgi.db.database import Database
-from lgi.db.locks import on_offer
+from lgi.db.look import Offer, still_offered
 from lgi.db.resources import list_servers
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.router import Call
@@ -61,8 +61,8 @@ class Project:
         """What is listed of a job's repository that is yet to be made; nothing if it is lost."""
         return Unmade(write_access=job.write_access, date=job.state_time_stamp, size=job.repository_size).files
 
-    async def _on_offer(self, application: str) -> bool:
-        return await self.database.read("on offer", on_offer, application)
+    async def _on_offer(self, offers: Collection[Offer]) -> Collection[Offer]:
+        return await self.database.read("on offer", still_offered, offers)
 
     def tell(self, changes: Changes) -> None:
         """Wake those who wait in this process for what has changed."""

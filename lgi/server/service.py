@@ -39,9 +39,11 @@ from lgi.repository.http import RepositoryResource
 from lgi.repository.keeper import Keeper
 from lgi.repository.locks import FileLocks
 from lgi.repository.receive import Receiver
+from lgi.server.look import Looks
 from lgi.server.news import News
 from lgi.server.operation import Operation
 from lgi.server.project import Project, Projects
+from lgi.server.relay import Relay, relay_of
 from lgi.server.resource_routes import ResourceRoutes
 from lgi.server.server_routes import ServerRoutes
 from lgi.server.unmade import UnmadeOfJobs
@@ -227,6 +229,7 @@ class Serving(Service):
         self._databases: dict[str, Database] = {}
         self._site: Site | None = None
         self._ending: Ending | None = None
+        self._looks: Looks | None = None
         self._neighbours: Neighbours | None = None
         self._bell = Bell(config.server.run_directory)
         self._operation = Operation(reactor, config)
@@ -280,6 +283,9 @@ class Serving(Service):
         )
         assert isinstance(self._site.drain, Ending)
         self._ending = self._site.drain
+        projects = self._ending.projects.by_name.values()
+        self._looks = Looks(self._reactor, projects, self._config.server.look)
+        self._looks.start()
         return tls_factory(self._tls, self._site)
 
     async def close_parts(self) -> None:
@@ -290,6 +296,8 @@ class Serving(Service):
             await deferLater(self._reactor, FLUSH_SECONDS)
             await deferLater(self._reactor, 0)
         await self._operation.stop()
+        if self._looks is not None:
+            await self._looks.stop()
         if self._neighbours is not None:
             await self._neighbours.close()
         for database in self._databases.values():
@@ -314,12 +322,26 @@ class Serving(Service):
         """Take over what has changed in files."""
 
 
+def started_relay(reactor: Any, config: ServerConfig) -> Relay | None:
+    """What passes wake-ups on to other machines, where the configuration asks for it; or ends the program."""
+    relay = relay_of(reactor, config)
+    if relay is not None:
+        try:
+            relay.start()
+        except CannotListenError as problem:
+            cannot_start(PROGRAM, f"the bell's {config.server.bell} cannot be had: {problem.socketError.strerror}")
+        except OSError as problem:
+            cannot_start(PROGRAM, told(problem))
+    return relay
+
+
 class ServerService(Serving):
     """The project server in one process, which listens itself; SIGHUP has it take a renewed certificate."""
 
     def __init__(self, reactor: Any, config: ServerConfig) -> None:
         super().__init__(reactor, config)
         self._port: IListeningPort | None = None
+        self._relay: Relay | None = None
 
     @property
     def port(self) -> int:
@@ -332,6 +354,7 @@ class ServerService(Serving):
         section = self._config.server
         self.open_parts()
         factory = self.make_factory()
+        self._relay = started_relay(self._reactor, self._config)
         self.handle_hangup()
         endpoint_type = TCP6ServerEndpoint if ":" in section.interface else TCP4ServerEndpoint
         endpoint = endpoint_type(self._reactor, section.port, interface=section.interface)
@@ -368,6 +391,8 @@ class ServerService(Serving):
             await maybeDeferred(self._port.stopListening)
             self._port = None
         await self.close_parts()
+        if self._relay is not None:
+            await self._relay.stop()
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, and wait until the calls under way have been answered."""

@@ -1,25 +1,34 @@
 """Resources that wait for work: each is told when there is some, one of them for each new job.
 
 What is told is a hint to ask for work, nothing is promised by it: whoever asks first gets the job. So a resource that
-was told and takes nothing costs the job a second, after which the next one in the line is told, and a hint that is
-lost costs it until a resource asks by itself.
+was told and takes nothing costs the job a second, after which the next one in the line is told, then two at once, and
+so on. Of a job for one resource its sessions are told in the same way. Each process that serves has lines of its own:
+one is told in each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 
+from lgi.errors import LGIError
 from lgi.lists import ANY
 
 RETELL = 1.0
 """Seconds in which a resource that was told takes the job, or another one is told."""
 LINGER = 120.0
 """Seconds for which what comes is kept for a session that does not wait just now."""
+TOGETHER = 0.1
+"""Seconds within which looks are made at once that would follow each other."""
+
+Offer = tuple[str, str]
+"""An application and a target resource, or `any`."""
+OnOffer = Callable[[Collection[Offer]], Awaitable[Collection[Offer]]]
+"""Which of some offers are still there."""
 
 
 @attrs.define(kw_only=True)
@@ -45,28 +54,30 @@ class _Place:
 
 @attrs.define
 class _Round:
-    """Who has been told of an application's work since the last new job."""
+    """Who has been told of an offer since the last new job; at `due`, if it is still there, `number` others are."""
 
     told: set[int] = attrs.Factory(set)
-    timer: Any = None
+    number: int = 1
+    due: float | None = None
 
 
 class Waiting:
     """The sessions of one project that wait in this process.
 
-    `on_offer` says whether anything of an application is on offer to any resource; `reactor` is asked for when it is
-    first needed.
+    `on_offer` is asked whether anybody has taken what was told of; `reactor` is asked for when it is first needed.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Callable[[], Any], on_offer: Callable[[str], Awaitable[bool]]) -> None:
+    def __init__(self, reactor: Callable[[], Any], on_offer: OnOffer) -> None:
         self._reactor = reactor
         self._on_offer = on_offer
         self._places: dict[int, _Place] = {}
         self._lines: dict[str, dict[int, _Place]] = {}
-        self._by_name: dict[str, set[int]] = {}
-        self._rounds: dict[str, _Round] = {}
+        # The lines of jobs for one resource, by application and its name.
+        self._own_lines: dict[Offer, dict[int, _Place]] = {}
+        self._rounds: dict[Offer, _Round] = {}
+        self._timer: Any = None
         self._stopped = False
 
     def __len__(self) -> int:
@@ -117,17 +128,16 @@ class Waiting:
             place.end = self._reactor().callLater(LINGER, self.forget, session_id)
         return told
 
-    def tell(self, offers: Iterable[tuple[str, str]]) -> None:
+    def tell(self, offers: Iterable[Offer]) -> None:
         """There is something new to take: (application, target resource or `any`)."""
-        for application, target in offers:
-            line = self._lines.get(application, {})
-            if target == ANY:
-                if line:
-                    self._begin(application)
-                continue
-            for session_id in self._by_name.get(target, ()):
-                if session_id in line:
-                    line[session_id].tell(application)
+        for offer in offers:
+            line = self._line(offer)
+            if len(line) == 1 and offer not in self._rounds:
+                # Nobody is there to be told later.
+                for place in line.values():
+                    place.tell(offer[0])
+            elif line:
+                self._begin(offer)
 
     def forget(self, session_id: int) -> None:
         """The session is over, or nobody is there any more."""
@@ -135,14 +145,10 @@ class Waiting:
         if place is None:
             return
         for application in place.applications:
-            line = self._lines[application]
-            del line[session_id]
-            if not line:
-                del self._lines[application]
-        names = self._by_name[place.resource_name]
-        names.remove(session_id)
-        if not names:
-            del self._by_name[place.resource_name]
+            for lines, key in self._places_in(place, application):
+                del lines[key][session_id]
+                if not lines[key]:
+                    del lines[key]
         if place.end is not None and place.end.active():
             place.end.cancel()
         if place.waits and place.held is not None:
@@ -151,9 +157,8 @@ class Waiting:
     def stop(self) -> None:
         """Let nobody wait any more."""
         self._stopped = True
-        for round_ in self._rounds.values():
-            if round_.timer is not None and round_.timer.active():
-                round_.timer.cancel()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
         self._rounds.clear()
         for session_id in list(self._places):
             self.forget(session_id)
@@ -168,48 +173,87 @@ class Waiting:
         if not self._stopped:
             self._places[session_id] = place
             for application in applications:
-                self._lines.setdefault(application, {})[session_id] = place
-            self._by_name.setdefault(resource_name, set()).add(session_id)
+                for lines, key in self._places_in(place, application):
+                    lines.setdefault(key, {})[session_id] = place
         return place
 
-    def _begin(self, application: str) -> None:
-        """A new job for whoever takes it."""
-        round_ = self._rounds.get(application)
-        if round_ is None:
-            round_ = self._rounds[application] = _Round()
-        round_.told.clear()
-        self._tell_next(application, round_)
-        if round_.timer is None or not round_.timer.active():
-            round_.timer = self._reactor().callLater(RETELL, self._again, application)
+    def _places_in(self, place: _Place, application: str) -> tuple[tuple[dict[Any, dict[int, _Place]], Any], ...]:
+        return (self._lines, application), (self._own_lines, (application, place.resource_name))
 
-    def _tell_next(self, application: str, round_: _Round) -> bool:
-        """Tell the first in the line who waits and has not been told; where nobody waits, all who may come back."""
-        line = self._lines.get(application, {})
+    def _line(self, offer: Offer) -> dict[int, _Place]:
+        application, target = offer
+        if target == ANY:
+            return self._lines.get(application, {})
+        return self._own_lines.get(offer, {})
+
+    def _begin(self, offer: Offer) -> None:
+        """A new job for whoever takes it."""
+        round_ = self._rounds.get(offer)
+        if round_ is None:
+            round_ = self._rounds[offer] = _Round()
+        round_.told.clear()
+        round_.number = 1
+        self._tell_next(offer, round_)
+        if round_.due is None:
+            self._later(round_)
+
+    def _tell_next(self, offer: Offer, round_: _Round) -> bool:
+        """Tell the first in the line who wait and have not been told; where nobody waits, all who may come back."""
+        line = self._line(offer)
+        chosen: list[int] = []
         for session_id, place in line.items():
             if place.waits and session_id not in round_.told:
-                round_.told.add(session_id)
-                # To the end of the line.
-                line[session_id] = line.pop(session_id)
-                place.tell(application)
-                return True
-        if not any(place.waits for place in line.values()):
+                chosen.append(session_id)
+                if len(chosen) == round_.number:
+                    break
+        for session_id in chosen:
+            round_.told.add(session_id)
+            # To the end of the line.
+            line[session_id] = line.pop(session_id)
+            line[session_id].tell(offer[0])
+        if not chosen and not any(place.waits for place in line.values()):
             for place in line.values():
-                place.tell(application)
-        return False
+                place.tell(offer[0])
+        return bool(chosen)
 
-    def _again(self, application: str) -> None:
-        ensureDeferred(self._look_again(application)).addErrback(
-            lambda failure: self._log.failure("looking for work of {application}", failure, application=application)
-        )
+    def _later(self, round_: _Round) -> None:
+        reactor = self._reactor()
+        round_.due = reactor.seconds() + RETELL
+        if self._timer is None or not self._timer.active():
+            self._timer = reactor.callLater(RETELL, self._again)
 
-    async def _look_again(self, application: str) -> None:
-        round_ = self._rounds.get(application)
-        if round_ is None:
-            return
-        left = await self._on_offer(application)
-        if self._rounds.get(application) is not round_ or (round_.timer is not None and round_.timer.active()):
-            return
-        if left and self._tell_next(application, round_):
-            round_.timer = self._reactor().callLater(RETELL, self._again, application)
-        else:
-            del self._rounds[application]
+    def _again(self) -> None:
+        self._timer = None
+        now = self._reactor().seconds()
+        due = {
+            offer: round_
+            for offer, round_ in self._rounds.items()
+            if round_.due is not None and round_.due <= now + TOGETHER
+        }
+        for round_ in due.values():
+            round_.due = None
+        if due:
+            ensureDeferred(self._look_again(due)).addErrback(
+                lambda failure: self._log.failure("looking for what is on offer", failure)
+            )
+        later = [round_.due for round_ in self._rounds.values() if round_.due is not None]
+        if later and self._timer is None:
+            self._timer = self._reactor().callLater(max(0.0, min(later) - now), self._again)
+
+    async def _look_again(self, due: Mapping[Offer, _Round]) -> None:
+        left: Collection[Offer] = ()
+        try:
+            left = await self._on_offer(due.keys())
+        except LGIError as problem:
+            # Such as a database that is away: who has been told asks by himself.
+            self._log.warn("looking for what is on offer: {problem}", problem=problem)
+        finally:
+            for offer, round_ in due.items():
+                if self._rounds.get(offer) is not round_ or round_.due is not None:
+                    # It is over, or has begun anew.
+                    continue
+                if offer in left and self._tell_next(offer, round_):
+                    round_.number *= 2
+                    self._later(round_)
+                else:
+                    del self._rounds[offer]

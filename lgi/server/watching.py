@@ -17,12 +17,13 @@ from lgi.db.jobs import fetch_jobs
 from lgi.lists import decode_list
 from lgi.model import ListedJob
 from lgi.server.members import User
-from lgi.server.news import RECHECK
 from lgi.server.project import Project
 from lgi.states import JobState
 
+RECHECK = 30.0
+"""Seconds after which one who waits looks again by himself; the look that is made for all is not his."""
 LOOKS = 40.0
-"""How often all who wait look again by themselves, together, in a second; each at most every RECHECK seconds."""
+"""How often all who wait look again by themselves, together, in a second at most."""
 
 Known = Mapping[int, JobState | None]
 """The state that somebody believes each job to be in, None where he believes nothing."""

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from lgi.db.counts import recounted
 from lgi.db.database import database_url, make_engine
 from lgi.db.schema import event_queue, job_counts, job_queue, metadata
-from lgi.db.upgrade import MIGRATIONS, SchemaError, _configuration, check_schema, upgrade_schema
+from lgi.db.upgrade import MIGRATIONS, SchemaError, _configuration, check_schema, program_revisions, upgrade_schema
 from tests import mariadb, postgresql
 
 UPGRADE = "lgi admin upgrade-db --config FILE"
@@ -172,12 +172,19 @@ class _Contract(SynchronousTestCase):
         self.assertIn("install the newer release", said)
         self.assertNotIn(UPGRADE, said)
 
+    def test_the_program_knows_its_migrations(self) -> None:
+        script = ScriptDirectory.from_config(_configuration())
+        head, known = program_revisions()
+        self.assertEqual(head, script.get_current_head())
+        self.assertEqual(known, {step.revision for step in script.walk_revisions()})
+
     def test_an_older_schema_is_refused(self) -> None:
         engine = self.engine()
         with engine.begin() as connection:
             upgrade_schema(connection)
         # As the program of a later release sees it, which knows this step and one more.
-        with patch.object(ScriptDirectory, "get_current_head", return_value="later"):
+        _head, known = program_revisions()
+        with patch("lgi.db.upgrade.program_revisions", return_value=("later", frozenset([*known, "later"]))):
             said = self.refused(engine)
         self.assertRegex(said, r"\(\w+\) is older than this program \(later\)")
         self.assertIn(f"run: {UPGRADE}", said)
