@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from lgi.admin.layout import AdminError
 from lgi.bell import Bell
 from lgi.config import ConfigError, ServerConfig
-from lgi.db.changes import taken
+from lgi.db.changes import committed
 from lgi.db.database import DatabaseURLError, database_url, make_engine
 from lgi.db.events import REPOSITORY_RESOURCES, schedule
 from lgi.db.resources import register
@@ -47,7 +47,7 @@ def on_project(config: ServerConfig, project: str, function: Callable[[Connectio
     def noting(connection: Connection) -> R:
         nonlocal changes
         result = function(connection)
-        changes = taken(connection)
+        changes = committed(connection)
         return result
 
     result = in_transaction(project_database(config, project), noting, checked=checked)

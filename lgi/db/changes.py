@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from lgi.model import Changes
 
 _KEY = "lgi_changes"
+_LATER, _REMEMBERED = "lgi_later", "lgi_remembered"
 
 
 def note(connection: Connection, changes: Changes) -> None:
@@ -14,7 +15,27 @@ def note(connection: Connection, changes: Changes) -> None:
     connection.info[_KEY] = connection.info.get(_KEY, Changes()) | changes
 
 
-def taken(connection: Connection) -> Changes:
-    """What has been noted since this was called last; also to be called when a transaction begins."""
+def begun(connection: Connection) -> None:
+    """A transaction begins: forget what one before it has left that did not commit."""
+    connection.info.pop(_KEY, None)
+    connection.info.pop(_LATER, None)
+
+
+def committed(connection: Connection) -> Changes:
+    """What the transaction has changed, which is committed."""
+    later = connection.info.pop(_LATER, None)
+    if later:
+        connection.info.setdefault(_REMEMBERED, {}).update(later)
     changes: Changes = connection.info.pop(_KEY, Changes())
     return changes
+
+
+def remember(connection: Connection, key: str, value: int) -> None:
+    """Have later transactions of this connection know something, if this one commits."""
+    connection.info.setdefault(_LATER, {})[key] = value
+
+
+def remembered(connection: Connection, key: str) -> int | None:
+    """What the latest transaction of this connection that said so had it know; None where nothing is known."""
+    found: int | None = connection.info.get(_REMEMBERED, {}).get(key)
+    return found

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, insert, select
 from sqlalchemy.dialects import postgresql
 
-from lgi.db.changes import note
+from lgi.db.changes import note, remember, remembered
 from lgi.db.prepared import Prepared
 from lgi.db.schema import event_queue
 from lgi.model import Changes
@@ -29,7 +29,17 @@ UPDATE_SERVERS = "update_servers"  # tell them that there is one here
 
 
 def schedule(connection: Connection, event: str, at: int) -> None:
-    """Put an event on the agenda for the second `at`; an equal one that is there already is this one."""
+    """Put an event on the agenda for the second `at`; an equal one that is there already is this one.
+
+    Of one event that a busy connection schedules again and again there is one in each second: what comes after the
+    first is told of in the next second, by which time the first may have been worked.
+    """
+    latest = remembered(connection, event)
+    if latest == at + 1:
+        return
+    if latest == at:
+        at += 1
+    remember(connection, event, at)
     note(connection, Changes(agenda=True))
     statement = _SCHEDULE_POSTGRESQL if connection.dialect.name == "postgresql" else _SCHEDULE
     statement(connection, event_time_stamp=at, event=event)

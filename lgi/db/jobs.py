@@ -38,15 +38,15 @@ _BLOBS = ("input", "output")
 # What a job is found by, and nobody needs to see.
 _KEY = "submission_key"
 _LISTED = [job_queue.c[name] for name in ListedJob._fields]
-_WHOLE = [column for column in job_queue.c if column.name != _KEY]
-PLAIN = [column for column in _WHOLE if column.name not in _BLOBS]
-_NAMES = frozenset(column.name for column in _WHOLE)
+WHOLE = [column for column in job_queue.c if column.name != _KEY]
+PLAIN = [column for column in WHOLE if column.name not in _BLOBS]
+_NAMES = frozenset(column.name for column in WHOLE)
 _LISTS = ("owners", "read_access", "write_access", "target_resources")
 
 _THIS = job_queue.c.job_id == bindparam("job_id")
 _FETCH = {
     (blobs, for_update): Prepared(statement.with_for_update() if for_update else statement)
-    for blobs, statement in ((True, select(*_WHOLE).where(_THIS)), (False, select(*PLAIN).where(_THIS)))
+    for blobs, statement in ((True, select(*WHOLE).where(_THIS)), (False, select(*PLAIN).where(_THIS)))
     for for_update in (True, False)
 }
 _OF_REPOSITORY = Prepared(
@@ -55,12 +55,11 @@ _OF_REPOSITORY = Prepared(
     )
 )
 _INSERT = Prepared.numbering(job_queue, [column.name for column in job_queue.c if column.name != "job_id"])
-_FETCH_SUBMITTED = Prepared(select(*_WHOLE).where(job_queue.c.submission_key == bindparam("submission_key")))
+_FETCH_SUBMITTED = Prepared(select(*WHOLE).where(job_queue.c.submission_key == bindparam("submission_key")))
 _DELETE = Prepared(
     delete(job_queue).where(_THIS, job_queue.c.state == bindparam("state"), job_queue.c.lock_state == 0)
 )
 _DELETE_ACCESS = Prepared(delete(job_access).where(job_access.c.job_id == bindparam("job_id")))
-_PULSE = Prepared(update(job_queue).where(_THIS).values(daemon_pulse=bindparam("now")))
 
 
 def job_of_row(row: Row[Any]) -> Job:
@@ -191,7 +190,9 @@ def fetch_of_repository(connection: Connection, repository: str) -> tuple[tuple[
     None if there is none.
     """
     row = _OF_REPOSITORY(connection, repository=repository).mappings().one_or_none()
-    return None if row is None else (decode_list(row["write_access"]), row["state_time_stamp"], row["repository_size"])
+    if row is None:
+        return None
+    return decode_list(row["write_access"]), row["state_time_stamp"], row["repository_size"]
 
 
 def key_of(user: str, key: str) -> str:
@@ -227,11 +228,6 @@ def update_job(connection: Connection, job: Job, changes: dict[str, Any], tally:
 def _changing(columns: tuple[str, ...]) -> Prepared:
     in_state = job_queue.c.state == bindparam("state")
     return Prepared(update(job_queue).where(_THIS, in_state).values(parameters_for("new_", columns)))
-
-
-def pulse(connection: Connection, job_id: int, now: int) -> None:
-    """Note that a daemon looks after the job."""
-    _PULSE(connection, job_id=job_id, now=now)
 
 
 def delete_job(connection: Connection, job: Job, *, actor: str, now: int) -> bool:

@@ -31,7 +31,7 @@ from sqlalchemy import (
 
 from lgi.access import matches, owner_wanted
 from lgi.db.changes import note
-from lgi.db.jobs import OWNER, PLAIN, job_of_row, offer, withdraw
+from lgi.db.jobs import OWNER, PLAIN, WHOLE, fetch_job, job_of_row, offer, withdraw
 from lgi.db.prepared import Prepared, named, numbered, values_of
 from lgi.db.schema import job_access, job_offers, job_queue, running_locks
 from lgi.errors import ErrorNumber, LGIError
@@ -88,6 +88,32 @@ def held_lock(connection: Connection, job_id: int, *, resource_id: int, session_
     return lock
 
 
+_HOLD_LOCKED = Prepared(
+    select(*WHOLE, running_locks.c.resource_id, running_locks.c.session_id)
+    .select_from(job_queue.join(running_locks, running_locks.c.job_id == job_queue.c.job_id))
+    .where(job_queue.c.job_id == bindparam("job_id"))
+    .prefix_with("STRAIGHT_JOIN", dialect="mysql")
+    .prefix_with("STRAIGHT_JOIN", dialect="mariadb")
+    .with_for_update()
+)
+
+
+def hold_locked_job(connection: Connection, job_id: int, *, resource_id: int, session_id: int) -> Job:
+    """A job with input and output that this session holds locked; nobody else changes it or its lock until the end.
+
+    Raises LGIError where there is no such job, or its lock is not this session's.
+    """
+    rows = _HOLD_LOCKED(connection, job_id=job_id).all()
+    if len(rows) > 1:
+        raise LGIError(ErrorNumber.SEVERAL_LOCKS)
+    for row in rows:
+        if (row.resource_id, row.session_id) == (resource_id, session_id):
+            return job_of_row(row)
+    if not rows and fetch_job(connection, job_id) is None:
+        raise LGIError(ErrorNumber.JOB_UNKNOWN)
+    raise LGIError(ErrorNumber.JOB_NOT_LOCKED)
+
+
 @attrs.frozen
 class _Several:
     """The statements on so many jobs."""
@@ -128,8 +154,9 @@ def unlock_jobs(connection: Connection, job_ids: Sequence[int], *, quietly: bool
         return 0
     note(connection, Changes(jobs=frozenset(job_ids)))
     several, these = _several(len(job_ids)), values_of("job", job_ids)
-    freed = several.free(connection, **these).rowcount
+    # Jobs first, then their locks, as those do who lock.
     several.mark(connection, lock_state=0, **these)
+    freed = several.free(connection, **these).rowcount
     queued = several.queued(connection, **these).all()
     if queued:
         # One that the scheduler queued again while it was being locked is on offer already.

@@ -16,11 +16,6 @@ SESSION_SECONDS = 30 * 60
 STAMP_SECONDS = 10
 
 _THIS = running_sessions.c.session_id == bindparam("session_id")
-_STAMP = Prepared(
-    select(running_sessions.c.session_time_stamp)
-    .where(_THIS, running_sessions.c.resource_id == bindparam("resource_id"))
-    .with_for_update()
-)
 _START = Prepared.numbering(running_sessions, ["resource_id", "session_time_stamp"])
 _END = Prepared(delete(running_sessions).where(_THIS))
 _KEEP = Prepared(update(running_sessions).where(_THIS).values(session_time_stamp=bindparam("now")))
@@ -42,35 +37,11 @@ def start_session(connection: Connection, resource_id: int, now: int) -> int:
     return _START.one_key(connection, new_resource_id=resource_id, new_session_time_stamp=now)
 
 
-def require_session(connection: Connection, session_id: int, resource_id: int, now: int) -> None:
-    """Check that the session runs and is the resource's, and keep it alive; raises LGIError(SESSION_ENDED).
-
-    Other calls of the session, and its end, wait until the transaction ends. The time is written at most every
-    STAMP_SECONDS, so a session may end that much sooner than SESSION_SECONDS after its last call.
-    """
-    stamp = _STAMP(connection, session_id=session_id, resource_id=resource_id).scalar_one_or_none()
-    if stamp is None:
-        raise LGIError(ErrorNumber.SESSION_ENDED)
-    keep_alive(connection, session_id, stamp, now)
-
-
-def keep_alive(connection: Connection, session_id: int, stamp: int, now: int) -> bool:
-    """Let a session that is held and was last stamped at `stamp` go on; whether that had to be written.
-
-    Raises LGIError(SESSION_ENDED). The bound is that of `require_session`.
-    """
-    if stamp <= now - SESSION_SECONDS:
-        raise LGIError(ErrorNumber.SESSION_ENDED)
-    if now - stamp < STAMP_SECONDS:
-        return False
-    _KEEP(connection, session_id=session_id, now=now)
-    return True
-
-
 @attrs.frozen(kw_only=True)
 class HeldSession:
     """A session in whose name a transaction works, and the resource whose it is."""
 
+    session_id: int
     resource: Resource
     stamp: int
     has_locks: bool
@@ -85,7 +56,26 @@ def hold_session(connection: Connection, session_id: int, resource_name: str) ->
     row = statement(connection, session_id=session_id, resource_name=resource_name).one_or_none()
     if row is None:
         return None
-    return HeldSession(resource=resource_of_row(row), stamp=row.session_time_stamp, has_locks=bool(row.has_locks))
+    return HeldSession(
+        session_id=session_id,
+        resource=resource_of_row(row),
+        stamp=row.session_time_stamp,
+        has_locks=bool(row.has_locks),
+    )
+
+
+def keep_alive(connection: Connection, held: HeldSession, now: int) -> HeldSession:
+    """Let a session go on; raises LGIError(SESSION_ENDED).
+
+    The time is written at most every STAMP_SECONDS, so a session may end that much sooner than SESSION_SECONDS after
+    its last call.
+    """
+    if held.stamp <= now - SESSION_SECONDS:
+        raise LGIError(ErrorNumber.SESSION_ENDED)
+    if now - held.stamp < STAMP_SECONDS:
+        return held
+    _KEEP(connection, session_id=held.session_id, now=now)
+    return attrs.evolve(held, stamp=now)
 
 
 def end_session(connection: Connection, session_id: int, *, known: bool = False) -> list[int]:

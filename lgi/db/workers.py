@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from lgi.db.changes import taken
+from lgi.db.changes import begun, committed
 from lgi.db.trouble import connection_lost, contended
 from lgi.model import Changes
 
@@ -84,7 +84,7 @@ class _Connections:
     def write(self, function: Callable[[Connection], R]) -> tuple[R, Changes]:
         try:
             connection = self._writing.get()
-            taken(connection)
+            begun(connection)
             with connection.begin() as transaction:
                 result = function(connection)
                 try:
@@ -93,7 +93,7 @@ class _Connections:
                     if connection_lost(problem):
                         raise CommitFailed(str(problem.orig)) from problem
                     raise
-                return result, taken(connection)
+                return result, committed(connection)
         except DBAPIError as problem:
             self._writing.close_after(problem)
             raise

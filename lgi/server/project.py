@@ -18,6 +18,7 @@ from lgi.repository.files import Repositories
 from lgi.repository.keeper import Keeper
 from lgi.repository.unmade import Unmade
 from lgi.server.news import News
+from lgi.server.pulses import Pulses
 from lgi.server.waiting import Waiting
 from lgi.wire.answers import Servers
 
@@ -40,6 +41,7 @@ class Project:
     keeper: Keeper = attrs.field()
     """Changes the repositories; by default one that keeps no account of users."""
     waiting: Waiting = attrs.field(init=False)
+    pulses: Pulses = attrs.field(init=False)
     _servers: Servers | None = attrs.field(default=None, init=False)
     _servers_until: int = attrs.field(default=0, init=False)
 
@@ -50,6 +52,10 @@ class Project:
     @waiting.default
     def _nobody_yet(self) -> Waiting:
         return Waiting(lambda: self.news.reactor, self._on_offer)
+
+    @pulses.default
+    def _none_yet(self) -> Pulses:
+        return Pulses(lambda: self.news.reactor, self.database)
 
     async def files(self, job: Job) -> tuple[RepositoryFile, ...]:
         """The files of a job in order of their names; raises OSError."""

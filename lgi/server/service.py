@@ -108,6 +108,8 @@ class Ending:
         for cycle in self.cycles.values():
             cycle.stop()
         await self.router.drain()
+        for project in self.projects.by_name.values():
+            await project.pulses.stop()
 
 
 def make_site(

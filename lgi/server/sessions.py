@@ -8,21 +8,29 @@ from sqlalchemy import Connection
 from lgi.db.jobs import fetch_job
 from lgi.db.locks import held_lock, lock_job, unlock_jobs
 from lgi.db.resources import set_capabilities
-from lgi.db.sessions import end_session, require_session, start_session
+from lgi.db.sessions import HeldSession, end_session, hold_session, keep_alive, start_session
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.peer import Caller
 from lgi.model import Lock, Resource
-from lgi.server.members import registered_resource
+from lgi.server.members import known_resource, note_call, registered_resource
 from lgi.server.project import Project
 from lgi.wire.capabilities import check_capabilities
 from lgi.wire.fields import DIGITS
 
 
+def held_session(connection: Connection, caller: Caller, session_id: int, now: int) -> HeldSession:
+    """The session of the calling resource, which goes on, and is held until the transaction ends; raises LGIError."""
+    held = hold_session(connection, session_id, caller.identity.name)
+    if held is None:
+        registered_resource(connection, caller, now)
+        raise LGIError(ErrorNumber.SESSION_ENDED)
+    known_resource(caller, held.resource)
+    return keep_alive(connection, held, now)
+
+
 def resource_in_session(connection: Connection, caller: Caller, session_id: int, now: int) -> Resource:
     """The calling resource, whose session goes on; raises LGIError."""
-    resource = registered_resource(connection, caller, now)
-    require_session(connection, session_id, resource.resource_id, now)
-    return resource
+    return note_call(connection, held_session(connection, caller, session_id, now).resource, now)
 
 
 def _sign_up(connection: Connection, caller: Caller, capabilities: str | None, now: int) -> tuple[Resource, int]:

@@ -12,18 +12,17 @@ import attrs
 from sqlalchemy import Connection
 
 from lgi.db.events import SCHEDULE_CYCLE, schedule
-from lgi.db.jobs import fetch_job, pulse, update_job
-from lgi.db.locks import claim_offers, count_offers, fetch_lock, session_holds_locks
+from lgi.db.jobs import update_job
+from lgi.db.locks import claim_offers, count_offers, hold_locked_job, session_holds_locks
 from lgi.db.log import record
 from lgi.db.resources import fetch_resource_and_job
-from lgi.db.sessions import hold_session, keep_alive
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.peer import Caller
 from lgi.lists import ANY, encode_list
 from lgi.model import Job, Resource
-from lgi.server.members import known_resource, note_call, registered_resource
+from lgi.server.members import TOUCH_SECONDS, known_resource, note_call
 from lgi.server.project import Project
-from lgi.server.sessions import resource_in_session
+from lgi.server.sessions import held_session, resource_in_session
 from lgi.states import TERMINAL, JobState, TransitionRefused, posted_state
 from lgi.wire.dialect import MalformedXML
 from lgi.wire.specifics import posted_specifics, with_repository
@@ -46,12 +45,8 @@ class WorkRequest:
 def _request_work(
     connection: Connection, caller: Caller, wanted: WorkRequest, now: int
 ) -> tuple[Resource, int, list[Job]]:
-    held = hold_session(connection, wanted.session_id, caller.identity.name)
-    if held is None:
-        registered_resource(connection, caller, now)
-        raise LGIError(ErrorNumber.SESSION_ENDED)
-    resource = known_resource(caller, held.resource)
-    stamped = keep_alive(connection, wanted.session_id, held.stamp, now)
+    held = held_session(connection, caller, wanted.session_id, now)
+    resource = held.resource
     if held.has_locks:
         raise LGIError(ErrorNumber.SESSION_HOLDS_LOCKS)
     jobs: list[Job] = []
@@ -71,7 +66,7 @@ def _request_work(
     if not jobs and session_holds_locks(connection, wanted.session_id):
         # It has got them while this call waited for another one of the same session.
         raise LGIError(ErrorNumber.SESSION_HOLDS_LOCKS)
-    if not jobs or not stamped:
+    if not jobs or held.stamp != now:
         # A call with work writes enough; its resource will be heard of when it takes the work on.
         resource = note_call(connection, resource, now)
     number = len(jobs)
@@ -109,21 +104,11 @@ async def wait_for_work(
     return resource, await project.waiting.wait(session_id, name, frozenset(applications), seconds, gone)
 
 
-def _require_lock(connection: Connection, job_id: int, resource: Resource, session_id: int) -> None:
-    lock = fetch_lock(connection, job_id)
-    if lock is None or (lock.resource_id, lock.session_id) != (resource.resource_id, session_id):
-        raise LGIError(ErrorNumber.JOB_NOT_LOCKED)
-
-
 def _locked_job(
     connection: Connection, caller: Caller, session_id: int, job_id: int, now: int
 ) -> tuple[Resource, Job]:
     resource = resource_in_session(connection, caller, session_id, now)
-    job = fetch_job(connection, job_id, blobs=True, for_update=True)
-    if job is None:
-        raise LGIError(ErrorNumber.JOB_UNKNOWN)
-    _require_lock(connection, job_id, resource, session_id)
-    return resource, job
+    return resource, hold_locked_job(connection, job_id, resource_id=resource.resource_id, session_id=session_id)
 
 
 async def details(project: Project, caller: Caller, session_id: int, job_id: int) -> tuple[Resource, Job]:
@@ -215,18 +200,23 @@ async def update(
     )
 
 
-def _state(connection: Connection, caller: Caller, job_id: int, now: int) -> tuple[Resource, Job]:
+def _state(connection: Connection, caller: Caller, job_id: int) -> tuple[Resource, Job]:
     found, job = fetch_resource_and_job(connection, caller.identity.name, job_id)
-    resource = note_call(connection, known_resource(caller, found), now)
+    resource = known_resource(caller, found)
     if job is None:
         raise LGIError(ErrorNumber.JOB_UNKNOWN)
     if not job.targets(resource.resource_name):
         raise LGIError(ErrorNumber.STATE_HIDDEN)
-    if job.state in (JobState.RUNNING, JobState.ABORTING):
-        pulse(connection, job_id, now)
     return resource, job
 
 
 async def state(project: Project, caller: Caller, job_id: int) -> tuple[Resource, Job]:
     """A job of this resource without input and output; notes that its daemon looks after it."""
-    return await project.database.run("job state", _state, caller, job_id, project.now())
+    resource, job = await project.database.read("job state", _state, caller, job_id)
+    now = project.now()
+    if job.state in (JobState.RUNNING, JobState.ABORTING):
+        project.pulses.of_job(job_id, now)
+    if now - resource.last_call_time >= TOUCH_SECONDS:
+        project.pulses.of_resource(resource.resource_id, now)
+        resource = attrs.evolve(resource, last_call_time=now)
+    return resource, job
