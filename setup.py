@@ -29,6 +29,7 @@ POSTGRESQL = [
 ]
 MYSQLCLIENT = [
     "mysqlclient>=2.2",  # compiled driver for MariaDB and MySQL, taken where it is there: half the cost of a statement
+    "greenlet>=3.2",  # transactions on it that wait without a thread
 ]
 BENCH = [
     *MYSQLCLIENT,  # what a server with much to do should have
@@ -45,6 +46,7 @@ TEST = [
     "mypy-zope>=1.0.14",  # types of Twisted's interfaces
     "lxml-stubs>=0.5",  # types of lxml
     "types-PyMySQL>=1.1",  # types of PyMySQL
+    "types-mysqlclient>=2.2", "types-greenlet>=3.2",  # types of what the compiled driver needs
     "ruff>=0.12",  # lint and format
     "import-linter>=2.3",  # the layers of docs/architecture.md as a checked contract
 ]

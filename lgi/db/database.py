@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -13,11 +13,15 @@ from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from lgi.db.connections import CommitFailed
 from lgi.db.measure import UNMEASURED, Measure
 from lgi.db.trouble import disk_full, may_pass, shut
-from lgi.db.workers import CommitFailed, Workers
+from lgi.db.workers import Workers
 from lgi.errors import ErrorNumber, LGIError
 from lgi.model import Changes
+
+if TYPE_CHECKING:
+    from lgi.db.fibres import Fibres
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,7 +92,7 @@ def make_engine(url: URL, *, pool_size: int = 8, patience: int | None = None) ->
         elif patience is not None:
             options["options"] = f"-c statement_timeout={patience * 1000}"
             options["tcp_user_timeout"] = patience * 1000
-        return create_engine(
+        engine = create_engine(
             url,
             pool_size=pool_size,
             max_overflow=-1,
@@ -100,6 +104,12 @@ def make_engine(url: URL, *, pool_size: int = 8, patience: int | None = None) ->
         )
     except (NoSuchModuleError, ModuleNotFoundError) as problem:
         raise DatabaseURLError(f"no driver for {url.drivername!r} is installed: {problem}") from None
+    if engine.dialect.driver == "mysqldb":
+        # Only where it is installed.
+        from lgi.db.fibres import prepare_engine
+
+        prepare_engine(engine)
+    return engine
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
@@ -114,6 +124,16 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     reading = connection.get_execution_options().get("lgi_reading", False)
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _carrier(reactor: Any, engine: Engine, number: int) -> Workers | Fibres:
+    """Who carries out so many transactions at a time."""
+    if engine.dialect.driver != "mysqldb":
+        return Workers(reactor, engine, number)
+    # Only where the driver is installed.
+    from lgi.db.fibres import Fibres
+
+    return Fibres(reactor, engine, number)
 
 
 class CommitUnknown(LGIError):
@@ -143,7 +163,7 @@ class Database:
         self.measured: Callable[[str], Measure] = lambda _name: UNMEASURED
         self.threads = threads
         self._given = 0
-        self._workers = Workers(reactor, engine, threads)
+        self._workers = _carrier(reactor, engine, threads)
         # SQLite has one writer: the others wait here in order, and not in threads for its file lock.
         self._writers = DeferredSemaphore(1 if engine.dialect.name == "sqlite" else threads)
 

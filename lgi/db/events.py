@@ -31,15 +31,17 @@ UPDATE_SERVERS = "update_servers"  # tell them that there is one here
 def schedule(connection: Connection, event: str, at: int) -> None:
     """Put an event on the agenda for the second `at`; an equal one that is there already is this one.
 
-    Of one event that a busy connection schedules again and again there is one in each second: what comes after the
-    first is told of in the next second, by which time the first may have been worked.
+    Of cycles that a busy connection schedules again and again there is one in each second: what comes after the first
+    is told of in the next second, by which time the first may have been worked. A change that takes so long that the
+    next second's is worked as well has to wait for the regular one: cycles see to what time brings about.
     """
-    latest = remembered(connection, event)
-    if latest == at + 1:
-        return
-    if latest == at:
-        at += 1
-    remember(connection, event, at)
+    if event == SCHEDULE_CYCLE:
+        latest = remembered(connection, event)
+        if latest == at + 1:
+            return
+        if latest == at:
+            at += 1
+        remember(connection, event, at)
     note(connection, Changes(agenda=True))
     statement = _SCHEDULE_POSTGRESQL if connection.dialect.name == "postgresql" else _SCHEDULE
     statement(connection, event_time_stamp=at, event=event)

@@ -78,24 +78,35 @@ def lock_job(connection: Connection, job_id: int, *, resource_id: int, session_i
     return Lock(lock_id=_HOLD.one_key(connection, **named("new_", values)), **values)
 
 
+def _holding(*columns: ColumnElement[Any]) -> Prepared:
+    """Holds a job and then its lock, as those do who unlock; no row where nobody has it locked."""
+    return Prepared(
+        select(*columns)
+        .select_from(job_queue.join(running_locks, running_locks.c.job_id == job_queue.c.job_id))
+        .where(job_queue.c.job_id == bindparam("job_id"))
+        .prefix_with("STRAIGHT_JOIN", dialect="mysql")
+        .prefix_with("STRAIGHT_JOIN", dialect="mariadb")
+    )
+
+
+_HOLD_LOCK = _holding(*running_locks.c)
+_HOLD_LOCKED = _holding(*WHOLE, running_locks.c.resource_id, running_locks.c.session_id)
+
+
 def held_lock(connection: Connection, job_id: int, *, resource_id: int, session_id: int) -> Lock:
-    """The lock this session holds on a job; raises LGIError when there is none or it is another's."""
-    lock = fetch_lock(connection, job_id)
-    if lock is None:
+    """The lock this session holds on a job; nobody else changes the job or its lock until the end.
+
+    Raises LGIError when there is none or it is another's.
+    """
+    rows = _HOLD_LOCK(connection, job_id=job_id).all()
+    if not rows:
         raise LGIError(ErrorNumber.LOCK_MISSING)
+    if len(rows) > 1:
+        raise LGIError(ErrorNumber.SEVERAL_LOCKS)
+    lock = Lock(**rows[0]._mapping)
     if (lock.resource_id, lock.session_id) != (resource_id, session_id):
         raise LGIError(ErrorNumber.LOCK_OF_ANOTHER)
     return lock
-
-
-_HOLD_LOCKED = Prepared(
-    select(*WHOLE, running_locks.c.resource_id, running_locks.c.session_id)
-    .select_from(job_queue.join(running_locks, running_locks.c.job_id == job_queue.c.job_id))
-    .where(job_queue.c.job_id == bindparam("job_id"))
-    .prefix_with("STRAIGHT_JOIN", dialect="mysql")
-    .prefix_with("STRAIGHT_JOIN", dialect="mariadb")
-    .with_for_update()
-)
 
 
 def hold_locked_job(connection: Connection, job_id: int, *, resource_id: int, session_id: int) -> Job:

@@ -144,8 +144,7 @@ class Router(Resource):
         CURRENT.set(request.record)
         body = await self._answer(request, handler)
         if not request._disconnected:
-            request.write(body)
-            request.finish()
+            request.answer(body)
         else:
             request.site.over(request)
 

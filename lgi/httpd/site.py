@@ -12,13 +12,11 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import RESPONSES, _GenericHTTPChannelProtocol, combinedLogFormatter
+from twisted.web.http import RESPONSES, _GenericHTTPChannelProtocol
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAccessLogFormatter
 from twisted.web.resource import IResource
 from twisted.web.server import Request as WebRequest
 from twisted.web.server import Site as WebSite
-from zope.interface import provider
 
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.body import Body, MultipartBody, RefusedBody, UrlencodedBody, boundary_of
@@ -28,6 +26,7 @@ from lgi.httpd.peer import Caller
 from lgi.httpd.record import GONE, Record, nobody_watches
 from lgi.httpd.refusal import Refused
 from lgi.httpd.spool import Spool
+from lgi.httpd.transport import Transport
 from lgi.httpd.writer import Line
 
 FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
@@ -35,12 +34,6 @@ FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 SMALL = 256 * 1024
 UNEXPECTED = "an unexpected error, see the server's log"
 _SECRET = re.compile(r"(JOB_[0-9a-f]{8})[0-9a-f]{24}")
-
-
-@provider(IAccessLogFormatter)
-def access_line(timestamp: str, request: WebRequest) -> str:
-    """A line of the access log, without what gives the right to read: whole names of repositories."""
-    return _SECRET.sub(r"\1…", combinedLogFormatter(timestamp, request))
 
 
 @attrs.frozen(kw_only=True)
@@ -199,6 +192,18 @@ class Request(WebRequest):
         if record is not None and not record.is_call:
             self.site.over(self)
 
+    def answer(self, body: bytes) -> None:
+        """Answer with all of this body, headers and body together."""
+        transport: Any = self.channel.transport
+        transport.gathering = True
+        try:
+            self.write(body)
+            self.finish()
+        finally:
+            transport.gathering = False
+            if isinstance(transport, Transport):
+                transport.flush()
+
     def process(self) -> None:
         """Find the resource and let it answer."""
         try:
@@ -219,7 +224,7 @@ class Site(WebSite):
     `identify` is asked before a body is taken: what comes from a caller who is refused is stored nowhere. So is
     `admit`, which may take its time, and raises Refused; it gives None for requests that it has nothing to say of.
     `drain` ends what is under way, see `Router.drain`. `watch` is told of each request when it is over, with times by
-    `clock`, in seconds; with `own_log` it writes the access log.
+    `clock`, in seconds.
     """
 
     requestFactory = Request
@@ -239,7 +244,6 @@ class Site(WebSite):
         idle_timeout: int,
         watch: Callable[[Any, Record], None] = nobody_watches,
         clock: Callable[[], float] = time.perf_counter,
-        own_log: bool = False,
     ) -> None:
         super().__init__(
             root,
@@ -247,7 +251,6 @@ class Site(WebSite):
             timeout=idle_timeout,
             reactor=reactor,
             parsePOSTFormSubmission=False,
-            logFormatter=access_line,
         )
         self.idle_timeout = idle_timeout
         self.identify = identify
@@ -259,12 +262,9 @@ class Site(WebSite):
         self.displayTracebacks = False
         self.watch = watch
         self.clock = clock
-        self._own_log = own_log
 
     def log(self, request: Any) -> None:
         """A request has been answered."""
-        if not self._own_log:
-            super().log(request)
         self.over(request, request.code, request.sentLength)
 
     def over(self, request: Any, status: int = GONE, size: int = 0) -> None:

@@ -5,12 +5,15 @@ A record of TLS has at most 16 KiB. Twisted hands each up through all layers by 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from OpenSSL.SSL import Error, WantReadError, ZeroReturnError
+from twisted.internet.protocol import connectionDone
 from twisted.internet.ssl import CertificateOptions
+from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper
-from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 _RECORD = 1 << 14
@@ -22,8 +25,63 @@ _WRITTEN = 1 << 19
 _MORE = 256
 
 
-class Transport(BufferingTLSTransport):
-    """TLS over a socket."""
+# Bytes of small writes that are encrypted together.
+_TOGETHER = 64_000
+
+
+class Transport(TLSMemoryBIOProtocol):
+    """TLS over a socket.
+
+    Small writes are encrypted together, in the reactor's next turn, or when `flush` is called while they are
+    `gathering`. What is encrypted is sent at once as far as the socket takes it.
+    """
+
+    gathering = False
+
+    def __init__(self, factory: Any, wrapped: Any, connect: bool = True) -> None:
+        super().__init__(factory, wrapped, connect)
+        self._reactor = factory.wrappedFactory.reactor
+        self._small: list[bytes] = []
+        self._size = 0
+        self._turn: Any = None
+
+    def write(self, data: bytes) -> None:
+        """Write, soon."""
+        self._small.append(bytes(data))
+        self._size += len(data)
+        if self._size > _TOGETHER:
+            self.flush()
+        elif self._turn is None and not self.gathering:
+            self._turn = self._reactor.callLater(0, self._next_turn)
+
+    def writeSequence(self, sequence: Iterable[bytes]) -> None:
+        """Write, soon."""
+        self.write(b"".join(sequence))
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        self.flush()
+
+    def flush(self) -> None:
+        """Encrypt what has been written, and send it."""
+        if self._small:
+            data = b"".join(self._small)
+            self._small.clear()
+            self._size = 0
+            super().write(data)
+
+    def loseConnection(self) -> None:
+        """Close when all is written."""
+        self.flush()
+        super().loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It is gone."""
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        self._small.clear()
+        super().connectionLost(reason)
 
     def makeConnection(self, transport: Any) -> None:
         """Have the socket read and written in large pieces, with room for what encryption adds to one."""
@@ -92,8 +150,20 @@ class Transport(BufferingTLSTransport):
                 data = self._tlsConnection.bio_read(most + _RECORD)
             except WantReadError:
                 return
-            assert self.transport is not None
-            self.transport.write(data)
+            self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        """Send now what the socket takes, and have the reactor send the rest."""
+        transport: Any = self.transport
+        # Nothing overtakes what waits already.
+        waiting = transport.dataBuffer or transport._tempDataBuffer if isinstance(transport, Connection) else True
+        if not waiting and transport.connected and not transport.disconnecting:
+            sent = transport.writeSomeData(data)
+            if sent == len(data):
+                return
+            if isinstance(sent, int) and sent > 0:
+                data = data[sent:]
+        transport.write(data)
 
 
 def tls_factory(options: CertificateOptions, site: Any) -> TLSMemoryBIOFactory:

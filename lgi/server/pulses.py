@@ -73,6 +73,11 @@ class Pulses:
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
+        if self._writing is not None:
+            await self._writing
+        if self._jobs or self._resources:
+            # Also what has come in while others were being written.
             self._write()
         if self._writing is not None:
             await self._writing

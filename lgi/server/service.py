@@ -204,7 +204,6 @@ def make_site(
         reactor=reactor,
         idle_timeout=config.server.idle_timeout,
         watch=operation,
-        own_log=config.log.access is not None,
     )
 
 

@@ -7,9 +7,12 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -89,7 +92,9 @@ class TransportTests(SynchronousTestCase):
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
         self.protocol = Talking(first)
-        factory = tls_factory(self.options, Factory.forProtocol(lambda: self.protocol))
+        talking: Any = Factory.forProtocol(lambda: self.protocol)
+        talking.reactor = self.clock = Clock()
+        factory = tls_factory(self.options, talking)
         self.lower = Counting()
         self.server: Any = factory.buildProtocol(None)
         self.server.makeConnection(self.lower)
@@ -119,6 +124,38 @@ class TransportTests(SynchronousTestCase):
                 found.append(self.client.read(MIB))
             except ssl.SSLWantReadError:
                 return b"".join(found)
+
+    def test_together(self) -> None:
+        """Small writes are one, in the next turn; at once where they are flushed, or the connection is closed."""
+        self.begin()
+        self.shake_hands()
+        self.server.write(b"a")
+        self.server.writeSequence([b"b", b"c"])
+        self.assertEqual(self.lower.writes, [])
+        self.clock.advance(0)
+        self.assertEqual((len(self.lower.writes), self.received()), (1, b"abc"))
+        self.server.gathering = True
+        self.server.write(b"d")
+        self.server.write(b"e")
+        self.server.gathering = False
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.server.flush()
+        self.assertEqual((len(self.lower.writes), self.received()), (1, b"de"))
+        self.server.write(b"f")
+        self.server.loseConnection()
+        self.assertEqual(self.received(), b"f")
+        self.server.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_gone(self) -> None:
+        """What was to be written to a connection that is gone goes nowhere."""
+        self.begin()
+        self.shake_hands()
+        self.server.write(b"a")
+        self.server.connectionLost(Failure(ConnectionDone()))
+        self.clock.advance(0)
+        self.assertEqual(self.lower.writes, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_pieces(self) -> None:
         """Much at once is all there, and goes to the socket in few large pieces."""

@@ -1,0 +1,232 @@
+"""Transactions that wait without a thread: on MariaDB and MySQL with the compiled driver.
+
+A transaction is a plain function that sends one statement after the other and waits for each. Here it runs in a
+greenlet of the reactor's thread, which gives way to the reactor while the server works on a statement. Threads cost
+more than most statements do: each has to be woken, and to get Python's lock from whoever has it, after each wait.
+
+What is still waited for without giving way is the rest of a result of which the beginning has come. Connections are
+opened in a thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from greenlet import getcurrent, greenlet
+from MySQLdb import OperationalError
+from MySQLdb.connections import Connection as DriverConnection
+from sqlalchemy import Connection, Engine, event
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from lgi.db.connections import Connections
+from lgi.model import Changes
+
+R = TypeVar("R")
+
+LOST = 2013
+"""The driver's number of a connection that was lost while waiting for an answer."""
+WATCH_SECONDS = 1.0
+PATIENCE_SECONDS = 60
+
+
+class _Fibre(greenlet):
+    """A transaction that is being carried out; `problem` is raised in it where it waits."""
+
+    owner: Fibres
+    problem: Exception | None = None
+    since = 0.0
+
+
+class FibreConnection(DriverConnection):
+    """A connection on which a fibre waits by giving way, and everybody else as usual."""
+
+    _line: _Line | None = None
+
+    def query(self, query: bytes | bytearray) -> None:
+        """Send a statement and wait for the beginning of its result; raises the driver's errors."""
+        fibre = getcurrent()
+        if not isinstance(fibre, _Fibre) or fibre.owner.stopped:
+            super().query(query)
+            return
+        self.send_query(bytes(query))
+        if self._line is None:
+            self._line = _Line(self.fileno())
+        self._line.wait(fibre)
+        self.read_query_result()
+
+    def commit(self) -> None:
+        """Commit; waits as a statement does."""
+        self.query(b"COMMIT")
+
+    def rollback(self) -> None:
+        """Undo; waits as a statement does."""
+        self.query(b"ROLLBACK")
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._line is not None:
+            self._line.end()
+            self._line = None
+        super().close()
+
+
+@implementer(IReadDescriptor)
+class _Line:
+    """The socket of a connection, as the reactor sees it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._fibre: _Fibre | None = None
+        self._reactor: Any = None
+
+    def wait(self, fibre: _Fibre) -> None:
+        """Give way until there is something to read."""
+        if self._reactor is None:
+            self._reactor = fibre.owner.reactor
+            self._reactor.addReader(self)
+        self._fibre = fibre
+        fibre.owner.give_way(fibre)
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        """What the reactor calls it."""
+        return "database"
+
+    def doRead(self) -> None:
+        """Something has come."""
+        fibre, self._fibre = self._fibre, None
+        if fibre is None:
+            # Nobody has asked: the server closes it, and whoever uses it next will find out.
+            self.end()
+        else:
+            fibre.owner.go_on(fibre)
+
+    def connectionLost(self, _reason: Failure) -> None:
+        """The reactor gives it up."""
+        self._reactor = None
+        fibre, self._fibre = self._fibre, None
+        if fibre is not None:
+            fibre.owner.go_on(fibre)
+
+    def end(self) -> None:
+        """Watch it no more."""
+        if self._reactor is not None:
+            self._reactor.removeReader(self)
+            self._reactor = None
+
+
+def prepare_engine(engine: Engine) -> None:
+    """Have an engine, of this driver, open connections on which fibres can wait."""
+
+    def connect(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> FibreConnection:
+        return FibreConnection(*arguments, **options)
+
+    event.listen(engine, "do_connect", connect)
+
+
+_Task = tuple[Deferred[Any], bool, Callable[[Connection], Any]]
+
+
+class Fibres:
+    """Carries out so many transactions at a time, in the order in which they came.
+
+    A server that has not answered a statement for `patience` seconds counts as lost.
+    """
+
+    def __init__(self, reactor: Any, engine: Engine, number: int, patience: int = PATIENCE_SECONDS) -> None:
+        self.reactor = reactor
+        self.stopped = False
+        self._engine = engine
+        self._patience = patience
+        self._free = [Connections(engine) for _ in range(number)]
+        self._tasks: deque[_Task] = deque()
+        self._running: dict[_Fibre, tuple[_Task, Connections]] = {}
+        self._watch: Any = None
+
+    def start(self) -> None:
+        """Nothing needs a start."""
+
+    def stop(self) -> None:
+        """Carry out all that has been asked for, waiting for it, and close the connections; twice is once."""
+        if self.stopped:
+            return
+        self.stopped = True
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        for fibre in list(self._running):
+            self.go_on(fibre)
+        while self._free:
+            self._free.pop().close()
+
+    def do(self, reading: bool, function: Callable[[Connection], R]) -> Deferred[tuple[R, Changes]]:
+        """Carry out `function` in a transaction; fails with what it raises, DBAPIError and CommitFailed among it."""
+        deferred: Deferred[tuple[R, Changes]] = Deferred()
+        self._tasks.append((deferred, reading, function))
+        self._begin()
+        return deferred
+
+    def _begin(self) -> None:
+        while self._tasks and self._free:
+            task, connections = self._tasks.popleft(), self._free.pop()
+            if self.stopped or connections.is_open(task[1]):
+                self._carry_out(task, connections)
+            else:
+                deferToThread(connections.open, task[1]).addCallbacks(
+                    lambda _none, task=task, connections=connections: self._carry_out(task, connections),
+                    lambda failure, task=task, connections=connections: self._end(task, connections, failure),
+                )
+
+    def _carry_out(self, task: _Task, connections: Connections) -> None:
+        _deferred, reading, function = task
+        fibre = _Fibre(lambda: connections.do(reading, function))
+        fibre.owner = self
+        self._running[fibre] = task, connections
+        self.go_on(fibre)
+
+    def go_on(self, fibre: _Fibre) -> None:
+        """Let a fibre run until it gives way or has ended."""
+        fibre.parent = getcurrent()
+        try:
+            result = fibre.switch()
+        except BaseException:
+            result = Failure()
+        if fibre.dead:
+            self._end(*self._running.pop(fibre), result)
+
+    def _end(self, task: _Task, connections: Connections, result: object) -> None:
+        if self.stopped and not self._tasks:
+            connections.close()
+        else:
+            self._free.append(connections)
+        # First the next one, which the server can work on while this one's caller goes on.
+        self._begin()
+        task[0].callback(result)
+
+    def give_way(self, fibre: _Fibre) -> None:
+        """Return when the reactor has found something to read; raises what has gone wrong meanwhile."""
+        fibre.since = self.reactor.seconds()
+        if self._watch is None:
+            self._watch = self.reactor.callLater(WATCH_SECONDS, self._look)
+        assert fibre.parent is not None
+        fibre.parent.switch()
+        if fibre.problem is not None:
+            problem, fibre.problem = fibre.problem, None
+            raise problem
+
+    def _look(self) -> None:
+        """End the patience with servers that do not answer."""
+        self._watch = self.reactor.callLater(WATCH_SECONDS, self._look) if self._running else None
+        oldest = self.reactor.seconds() - self._patience
+        for fibre in [fibre for fibre in self._running if fibre.since < oldest]:
+            fibre.problem = OperationalError(LOST, f"no answer from the server for {self._patience} seconds")
+            self.go_on(fibre)
