@@ -148,13 +148,13 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_gone(self) -> None:
-        """What was to be written to a connection that is gone goes nowhere."""
+        """What was to be written to a connection that is gone goes nowhere; there is no more than the end of TLS."""
         self.begin()
         self.shake_hands()
-        self.server.write(b"a")
+        self.server.write(bytes(1000))
         self.server.connectionLost(Failure(ConnectionDone()))
         self.clock.advance(0)
-        self.assertEqual(self.lower.writes, [])
+        self.assertLess(sum(map(len, self.lower.writes)), 100)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_pieces(self) -> None:
