@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf, isfinite
 
 import attrs
@@ -104,13 +105,26 @@ class ServerList:
 class SignedUp:
     """A session that was started; in it the resource may wait for work, for `work_wait` seconds (0: not at all).
 
-    A field that is posted has to be smaller than `largest_field` bytes, where the server has announced that.
+    A field that is posted has to be smaller than `largest_field` bytes, where the server has announced that. As many
+    jobs as `update_jobs` says may be changed in one call (0: one for each).
     """
 
     session_id: int
     servers: ServerList
     work_wait: int = 0
     largest_field: int | None = None
+    update_jobs: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class JobUpdate:
+    """What is to be changed of a job that is held locked; None for what stays as it is."""
+
+    job_id: int
+    state: JobState | None = None
+    target_resources: tuple[str, ...] | None = None
+    job_specifics: str | None = None
+    output: bytes | None = None
 
 
 def read_whole(body: bytes, tag: str) -> etree._Element:
@@ -202,6 +216,23 @@ def read_job(node: etree._Element | None, *, job_id: int | None = None, state: J
         files=None if content is None else read_files(content),
         submission_key=text_of(node, "submission_key"),
     )
+
+
+def read_updated(response: etree._Element, job_ids: Sequence[int]) -> list[JobAnswer | ServerRefused]:
+    """The answer to several updates in one call, in order; raises AnswerMalformed, also if it is not about these."""
+    nodes = response.findall("job")
+    if len(nodes) != len(job_ids):
+        raise AnswerMalformed(f"the server's answer is about {len(nodes)} jobs, not about {len(job_ids)}")
+    found: list[JobAnswer | ServerRefused] = []
+    for node, job_id in zip(nodes, job_ids, strict=True):
+        error = node.find("error")
+        if error is None:
+            found.append(read_job(node, job_id=job_id))
+        elif read_integer(node, "job_id") != job_id:
+            raise AnswerMalformed(f"the server's answer is not about job {job_id}")
+        else:
+            found.append(ServerRefused(read_integer(error, "number"), text_of(error, "message")))
+    return found
 
 
 def read_changed(response: etree._Element) -> Changed:

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 
 import attrs
 
-from lgi.client.answers import JobAnswer, SignedUp, read_integer, read_job, read_largest_field, read_servers
+from lgi.client.answers import (
+    JobAnswer,
+    JobUpdate,
+    ServerRefused,
+    SignedUp,
+    read_integer,
+    read_job,
+    read_largest_field,
+    read_servers,
+    read_updated,
+)
 from lgi.client.post import CALL_TIMEOUT, Server
 from lgi.lists import decode_list, encode_list
 from lgi.states import JobState
@@ -33,6 +43,7 @@ class ResourceClient:
             largest_field=read_largest_field(response),
             # Deployed servers know nothing of it.
             work_wait=read_integer(response, "work_wait") if response.find("work_wait") is not None else 0,
+            update_jobs=read_integer(response, "update_jobs") if response.find("update_jobs") is not None else 0,
         )
 
     async def signoff(self, session_id: int) -> None:
@@ -87,17 +98,29 @@ class ResourceClient:
         output: bytes | None = None,
     ) -> JobAnswer:
         """Change fields of a job that this session holds locked; returns the job with input and output."""
-        fields: dict[str, str | int] = {"session_id": session_id, "job_id": job_id}
-        if state is not None:
-            fields["state"] = state.value
-        if target_resources is not None:
-            fields["target_resources"] = encode_list(target_resources)
-        if job_specifics is not None:
-            fields["job_specifics"] = job_specifics
-        if output is not None:
-            fields["output"] = encode_binhex(output)
-        response = await self.server.call("resources/resource_update_job.php", fields)
+        update = JobUpdate(
+            job_id=job_id,
+            state=state,
+            target_resources=target_resources,
+            job_specifics=job_specifics,
+            output=output,
+        )
+        response = await self.server.call(
+            "resources/resource_update_job.php", {"session_id": session_id, **_posted(update)}
+        )
         return read_job(response.find("job"), job_id=job_id)
+
+    async def update_jobs(self, session_id: int, updates: Sequence[JobUpdate]) -> list[JobAnswer | ServerRefused]:
+        """Change several jobs that this session holds locked; for each, the job as it is then, or why it was refused.
+
+        Only for servers that offer it, see `SignedUp`. The jobs come without output, and with input only where they
+        have been queued until then.
+        """
+        fields: dict[str, str | int] = {"session_id": session_id, "number_of_jobs": len(updates)}
+        for number, update in enumerate(updates, start=1):
+            fields |= {f"{name}_{number}": value for name, value in _posted(update).items()}
+        response = await self.server.call("resources/resource_update_jobs.php", fields)
+        return read_updated(response, [update.job_id for update in updates])
 
     async def details(self, session_id: int, job_id: int) -> JobAnswer:
         """Everything about a job that this session holds locked."""
@@ -110,3 +133,16 @@ class ResourceClient:
         """The state of a job of this resource; also tells the server that the job is looked after."""
         response = await self.server.call("resources/resource_job_state.php", {"job_id": job_id})
         return read_job(response.find("job"), job_id=job_id)
+
+
+def _posted(update: JobUpdate) -> dict[str, str | int]:
+    fields: dict[str, str | int] = {"job_id": update.job_id}
+    if update.state is not None:
+        fields["state"] = update.state.value
+    if update.target_resources is not None:
+        fields["target_resources"] = encode_list(update.target_resources)
+    if update.job_specifics is not None:
+        fields["job_specifics"] = update.job_specifics
+    if update.output is not None:
+        fields["output"] = encode_binhex(update.output)
+    return fields

@@ -59,6 +59,11 @@ class Section:
         self._known.add(tag)
         return self._node is not None and self._node.find(tag) is not None
 
+    def is_empty(self, tag: str) -> bool:
+        """Whether a tag that may be left empty is there once, with neither text nor tags in it."""
+        nodes = [] if self._node is None else self._node.findall(tag)
+        return len(nodes) == 1 and not len(nodes[0]) and not (nodes[0].text or "").strip()
+
     def text(self, tag: str, *, empty: bool = False) -> str:
         """The value of a tag that has to be there, and may be `empty` only if so said."""
         node = self._find(tag)

@@ -23,6 +23,9 @@ JOB_SCRIPTS = (
     "job_epilogue_script",
     "job_abort_script",
 )
+MAY_BE_LEFT_OUT = frozenset(JOB_SCRIPTS) - {"job_run_script"}
+"""Whose tag may be empty: what the run script does, and the end of its process, say it all."""
+CHECKS = ("job_check_running_script", "job_check_finished_script")
 UPDATE = "update"
 """The application that runs the scripts its users send, to manage the resource (LGI 1.41, Resource management)."""
 SERVER_ADDRESS = re.compile(r"https://[^\s/?#]+(/[^\s?#]*)?")
@@ -58,7 +61,7 @@ class Limits:
 
 @attrs.frozen(kw_only=True)
 class ApplicationConfig:
-    """One application of a project; `scripts` has a path for each of JOB_SCRIPTS, sizes are in bytes."""
+    """One application of a project; `scripts` has paths for those of JOB_SCRIPTS not left out, sizes are in bytes."""
 
     name: str
     limits: Limits
@@ -101,8 +104,9 @@ def read_config(path: Path) -> DaemonConfig:
     """Read and verify a configuration file; paths in it are relative to its directory.
 
     Every tag of the document's example has to be there, but `job_sandbox_uid`, `capabilities` and the two
-    `number_of_…` (which must agree if present); `check_system_limits_script` may be empty: no check. Raises
-    ConfigErrors with all mistakes at once.
+    `number_of_…` (which must agree if present). All scripts but `job_run_script` may be empty and are left out then;
+    the two that say what a job is doing only together, and `job_abort_script` only with both. Raises ConfigErrors
+    with all mistakes at once.
     """
     root, mistakes = read_sections(path)
     if root is None:
@@ -183,8 +187,24 @@ def _application(section: Section) -> ApplicationConfig:
         capabilities=capabilities,
         sandbox_uid=section.integer("job_sandbox_uid", minimum=1) if section.has("job_sandbox_uid") else None,
         check_system_limits_script=_script(section, "check_system_limits_script") if system else None,
-        scripts={tag: _script(section, tag) for tag in JOB_SCRIPTS},
+        scripts=_scripts(section),
     )
+
+
+def _scripts(section: Section) -> dict[str, Path]:
+    left_out = {tag for tag in MAY_BE_LEFT_OUT if section.has(tag) and section.is_empty(tag)}
+    running, finished = CHECKS
+    for tag, other in ((running, finished), (finished, running)):
+        if tag in left_out and other not in left_out:
+            section.mistake(
+                tag, f"it is empty, but {other} is not: what a job is doing is said by both, or by neither"
+            )
+    if "job_abort_script" in left_out and not left_out.issuperset(CHECKS):
+        section.mistake(
+            "job_abort_script",
+            f"it is empty, but {running} and {finished} are not: what they look at, nobody else could end",
+        )
+    return {tag: _script(section, tag) for tag in JOB_SCRIPTS if tag not in left_out}
 
 
 def _name(section: Section, tag: str, form: re.Pattern[str]) -> str:

@@ -11,8 +11,10 @@ import attrs
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from lgi.daemon.claims import Claims
 from lgi.daemon.config import DaemonConfig
 from lgi.daemon.holdings import Holdings
+from lgi.daemon.intake import Intake
 from lgi.daemon.jobdir import JobDirectory, Tampered, scan
 from lgi.daemon.keeper import Keeper
 from lgi.daemon.limits import Taken
@@ -67,6 +69,7 @@ class Daemon:
         self._chance = chance
         self._links = Links(make_calls, clock, OpenSessions(config.run_directory))
         self._scripts = Scripts(processes=reactor, clock=clock, inherited=environment, sandboxed=sandbox is not None)
+        self._intake = Intake(config.run_directory, seal)
         self._tools = Tools(
             links=self._links,
             scripts=self._scripts,
@@ -76,8 +79,13 @@ class Daemon:
             resource_name=resource_name,
             fast_cycle=cycles.fast,
             sandbox=sandbox,
+            spare=self._intake.spare,
         )
-        offers = self._offers = Offers(config=config, seal=seal, tools=self._tools, holdings=self.holdings)
+        self.holdings.left = self._intake.forget
+        self._claims = Claims(tools=self._tools, holdings=self.holdings, intake=self._intake)
+        offers = self._offers = Offers(
+            config=config, seal=seal, tools=self._tools, holdings=self.holdings, claims=self._claims
+        )
         self._work = WorkCycle(
             config=config,
             links=self._links,
@@ -97,6 +105,7 @@ class Daemon:
         """Take up the jobs that the run directory holds, and begin the cycles; raises OSError."""
         self.tasks.start("ending sessions that a daemon before has left", self._links.end_left())
         files = copies(self._config)
+        missing = self._intake.missing()
         for directory in scan(self._config.run_directory, self._seal):
             if self._sandbox is not None and directory.uid is not None:
                 self._sandbox.hold(directory.uid)
@@ -114,6 +123,8 @@ class Daemon:
                     project=keeper.record.project,
                     path=str(directory.path),
                 )
+        for keeper in self._claims.found(missing):
+            keeper.renew(files)
         for loop, interval in self._loops:
             # Nothing in a turn waits, so that it never ends with an error that a handler would have to see.
             loop.start(interval)
@@ -127,6 +138,7 @@ class Daemon:
             self.holdings.refused.add(key)
 
     def _update(self) -> None:
+        self._claims.again()
         for keeper in self._chance.sample(self.holdings.keepers, len(self.holdings.keepers)):
             self.tasks.start(f"asking about job {keeper.record.job_id}", keeper.pulse())
 

@@ -20,6 +20,8 @@ class Holdings:
     """Project, server and number of jobs whose directory was refused before there was a keeper."""
     freed: Callable[[], None] = lambda: None
     """Called when there is room for a job more."""
+    left: Callable[[str], None] = lambda reference: None
+    """Called with the reference of a job that is here no longer."""
 
     @property
     def taken(self) -> tuple[Taken, ...]:
@@ -29,6 +31,7 @@ class Holdings:
     def drop(self, keeper: Keeper) -> None:
         """A job is held no longer."""
         self.keepers.remove(keeper)
+        self.left(keeper.record.reference)
         self.freed()
 
     def find(self, project: str, server: str, job_id: int) -> Keeper | None:

@@ -16,12 +16,13 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from lgi.daemon import quick
 from lgi.daemon.config import JOB_SCRIPTS
 from lgi.daemon.sandbox import StillAlive, end_processes, uid_of
 from lgi.daemon.seal import Seal
@@ -59,7 +60,11 @@ FILES = SCRIPTS | {
     "LGI_job_sandbox_uid",
     "LGI_daemon_reference",
 }
-"""What a complete directory has, each with its `.hash`."""
+"""What a complete directory has, each with its `.hash`, but for the scripts that are left out."""
+HASHES = "LGI_hashes"
+"""In the place of `.hash` files: the hashes of all that a directory in `lgi.daemon.intake` began with."""
+LEFT_OUT = "LGI_scripts_left_out"
+"""Which scripts those are, where there are any; else it is not there."""
 INPUT, OUTPUT, RUN_PID = "LGI_input", "LGI_output", "LGI_job_run_script_pid"
 RUN_LOG = "job_run_script.log"
 PRINTED = 4096  # bytes of it that are told where a run script left no output
@@ -71,8 +76,14 @@ _FOR_GROUP, _RUN_BY_GROUP, _WRITTEN_BY_GROUP = 0o640, 0o750, 0o660
 _MOST_STATUS = 255
 _SETTLED = 20_000_000  # nanoseconds, a few ticks of the clock that file systems look at
 _SHARED, _PASSAGE = 0o1770, 0o711
+_SHORT = 4096  # bytes of a sealed file that are kept in memory, so that they need not be read again
+_IN_ORDER = tuple(sorted(FILES))
 _KEPT_LOGS = ("job_prologue_script.log", RUN_LOG, "job_epilogue_script.log", "job_abort_script.log")
 _NAME = re.compile(r"JOB_([0-9A-F]{32})")
+
+
+_Mark = tuple[int, ...]
+_Marks = tuple[_Mark, _Mark]
 
 
 class Tampered(Exception):
@@ -94,12 +105,24 @@ class JobRecord:
 
 @attrs.frozen(kw_only=True)
 class JobDirectory:
-    """A complete job directory, or one in the making; `uid` is that of its sandbox, None without one."""
+    """A complete job directory, or one in the making; `uid` is that of its sandbox, None without one.
+
+    Without `synced`, what is written is not on disk at once: where the power goes, the directory is made anew from
+    what `lgi.daemon.intake` has on disk.
+    """
 
     path: Path
     seal: Seal = attrs.field(repr=False)
     uid: int | None = None
+    synced: bool = True
     _verified: dict[str, Any] = attrs.field(factory=dict, init=False, repr=False, eq=False)
+    _texts: dict[str, bytes] = attrs.field(factory=dict, init=False, repr=False, eq=False)
+    _tabled: set[str] = attrs.field(factory=set, init=False, repr=False, eq=False)
+    _place: str = attrs.field(init=False, repr=False, eq=False)
+
+    @_place.default
+    def _(self) -> str:
+        return str(self.path)
 
     @property
     def reference(self) -> str:
@@ -112,16 +135,44 @@ class JobDirectory:
         owner = None if self.uid is None else 0
         try:
             content = read_regular(path, owner=owner)
-            hashes = read_regular(self.path / f"{name}.hash", owner=owner).decode("ascii", "replace")
+            where, hashes = self._hashes(name)
         except OSError as problem:
             raise Tampered(f"{problem.filename or path}: {problem.strerror or problem}") from None
         if not self.seal.matches(hashes, self.reference, name, content):
-            raise Tampered(f"{path}: its content is not what {name}.hash says")
+            raise Tampered(f"{path}: its content is not what {where} says")
         return content
+
+    def _hashes(self, name: str) -> tuple[str, str]:
+        """The file with the hash of another, and what stands there of it; raises OSError."""
+        if name != RUN_PID and self.has(HASHES):  # that one comes later
+            table = self._table()
+            if name in table:
+                self._tabled.add(name)
+                return HASHES, table[name]
+        self._tabled.discard(name)
+        owner = None if self.uid is None else 0
+        return f"{name}.hash", read_regular(self.path / f"{name}.hash", owner=owner).decode("ascii", "replace")
+
+    def _table(self) -> dict[str, str]:
+        text = read_regular(self.path / HASHES, owner=None if self.uid is None else 0).decode("ascii", "replace")
+        return dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
+
+    def _put_hashes(self, name: str, hashes: Sequence[str]) -> None:
+        if name != RUN_PID and self.has(HASHES):  # that one comes later
+            table = self._table()
+            if name in table:
+                self._put(HASHES, table_of({**table, name: " ".join(hashes)}))
+                return
+        self._put(f"{name}.hash", "\n".join([*hashes, ""]).encode())
 
     def text(self, name: str) -> str:
         """The verified content of a sealed file as text; raises Tampered."""
-        return self.read(name).decode()
+        return self._content(name).decode()
+
+    def _content(self, name: str) -> bytes:
+        """The verified content of a sealed file, read again unless the file is the very one that was read before."""
+        content = self._check(name)
+        return self.read(name) if content is None else content
 
     def write(self, name: str, content: bytes) -> None:
         """Write or replace a sealed file; raises OSError, or Tampered where the file to be replaced does not verify.
@@ -129,47 +180,74 @@ class JobDirectory:
         For the moment of the change the hash file has both hashes: whenever it is interrupted, the file verifies.
         """
         hashes = [self.seal.sign(self.reference, name, content)]
-        replaced = self.has(name)
-        if replaced:
-            before = self.read(name)
+        if self.has(name):
+            before = self._content(name)
             if before == content:
                 return
             hashes.append(self.seal.sign(self.reference, name, before))
-        self._put(f"{name}.hash", "\n".join([*hashes, ""]).encode())
-        self._put(name, content)
-        if replaced:
-            self._put(f"{name}.hash", f"{hashes[0]}\n".encode())
+            self._put_hashes(name, hashes)
+            self._put(name, content)
+            self._put_hashes(name, hashes[:1])
+        else:
+            self._put_hashes(name, hashes)
+            self._put(name, content)
 
     def _put(self, name: str, content: bytes) -> None:
         mode = PRIVATE if self.uid is None else _FOR_GROUP
-        write_atomically(self.path / name, content, mode, group=self.uid)
+        if self.synced:
+            write_atomically(self.path / name, content, mode, group=self.uid)
+        else:
+            quick.put(f"{self._place}/{name}", content, mode, group=self.uid)
 
     def has(self, name: str) -> bool:
         """Whether there is anything of this name."""
-        return os.path.lexists(self.path / name)
+        return os.path.lexists(f"{self._place}/{name}")
 
-    def _check(self, name: str) -> None:
-        """Verify a sealed file, unless it is the very one that was verified before; raises Tampered."""
-        marks = self._marks(name)
-        if marks is None or marks != self._verified.get(name):
-            self.read(name)
-            # Nobody but the system sets the time of a file's last change. What was changed at this very moment may
-            # be changed again without another time to show for it.
-            if marks is not None and max(mark[0] for mark in marks) < time.time_ns() - _SETTLED:
-                self._verified[name] = marks
+    def has_script(self, name: str) -> bool:
+        """Whether the job has a script of this name, or was made without one; raises Tampered."""
+        return name not in self.left_out
 
-    def _marks(self, name: str) -> tuple[tuple[int, ...], ...] | None:
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The scripts that the job was made without; raises Tampered."""
+        return frozenset(decode_list(self.text(LEFT_OUT))) if self.has(LEFT_OUT) else frozenset()
+
+    def _check(self, name: str, table: _Mark | None = None) -> bytes | None:
+        """Verify a sealed file, unless it is the very one that was verified before; its content, if that is at hand.
+
+        `table` is what marks the file with all hashes, where that has just been looked at. Raises Tampered.
+        """
+        marks = self._marks(name, table)
+        if marks is not None and marks == self._verified.get(name):
+            return self._texts.get(name)
+        content = self.read(name)
+        # Nobody but the system sets the time of a file's last change. What was changed at this very moment may
+        # be changed again without another time to show for it.
+        if marks is not None and max(mark[0] for mark in marks) < time.time_ns() - _SETTLED:
+            self._know(name, marks, content)
+        return content
+
+    def _know(self, name: str, marks: _Marks | None, content: bytes) -> None:
+        self._verified[name] = marks
+        self._texts.pop(name, None)
+        if len(content) <= _SHORT:
+            self._texts[name] = content
+
+    def _marks(self, name: str, table: _Mark | None = None) -> _Marks | None:
         """What any change of a file or its hash changes; None where one is missing."""
-        try:
-            found = [(self.path / f"{name}{ending}").lstat() for ending in ("", ".hash")]
-        except OSError:
-            return None
-        return tuple((s.st_ctime_ns, s.st_dev, s.st_ino, s.st_mode, s.st_uid, s.st_gid, s.st_size) for s in found)
+        path = f"{self._place}/{name}"
+        of_it = f"{self._place}/{HASHES}" if name in self._tabled else f"{path}.hash"
+        hashes = table if table is not None and name in self._tabled else _mark(of_it)
+        file = _mark(path)
+        return None if file is None or hashes is None else (file, hashes)
 
     def verify(self) -> None:
         """Check every sealed file; raises Tampered for the first that is missing or changed."""
-        for name in sorted(FILES):
-            self._check(name)
+        left_out = self.left_out
+        table = _mark(f"{self._place}/{HASHES}") if self._tabled else None
+        for name in _IN_ORDER:
+            if name not in left_out:
+                self._check(name, table)
         if self.has(INPUT) or self.state is not JobState.QUEUED:
             self._check(INPUT)
         if self.has(RUN_PID):
@@ -239,12 +317,19 @@ class JobDirectory:
 
     def publish(self) -> JobDirectory:
         """Make a directory in the making the job's: complete, on disk, with its final name."""
-        sync_at_once(self.path / f"{name}{ending}" for name in sorted(FILES) for ending in ("", ".hash"))
-        sync((self.path,))
+        if self.synced:
+            names = {*_IN_ORDER, LEFT_OUT} - self.left_out if self.has(LEFT_OUT) else _IN_ORDER
+            sync_at_once(self.path / f"{name}{ending}" for name in sorted(names) for ending in ("", ".hash"))
+            sync((self.path,))
         final = self.path.with_name(self.path.name.lstrip("."))
         self.path.rename(final)
-        sync((final.parent, final.parent.parent, final.parent.parent.parent))
-        return attrs.evolve(self, path=final)
+        if self.synced:
+            sync((final.parent, final.parent.parent, final.parent.parent.parent))
+        published = attrs.evolve(self, path=final)
+        published._verified.update(self._verified)
+        published._texts.update(self._texts)
+        published._tabled.update(self._tabled)
+        return published
 
     def retire(self) -> Path:
         """Take the directory out of sight and return where it is now, for `discard`."""
@@ -261,36 +346,76 @@ def prepare(
     contents: Mapping[str, bytes],
     *,
     uid: int | None = None,
+    reference: str = "",
+    spare: Path | None = None,
 ) -> JobDirectory:
     """Make a directory for a job, under a name that begins with a dot, with these files and their hashes.
 
-    The reference is made here; `LGI_project`, `LGI_application` and `LGI_daemon_reference` come with it, and with
-    `uid` the layout of a sandbox, with `LGI_job_sandbox_uid` to say so. Raises OSError, and leaves nothing behind
-    then. Nothing is forced to disk before `publish`: it may be discarded at once.
+    The reference is made here, unless it was before; `LGI_project`, `LGI_application` and `LGI_daemon_reference` come
+    with it, and with `uid` the layout of a sandbox, with `LGI_job_sandbox_uid` to say so. Raises OSError, and leaves
+    nothing behind then. Nothing is forced to disk before `publish`, and with a reference from before not then either.
+    The files of `spare`, the directory of a job that is over, are used again; it is gone afterwards.
     """
-    reference = secrets.token_hex(16).upper()
+    synced = not reference
+    reference = reference or new_reference()
     parent = run_directory / project / application
     for level in (parent.parent, parent):
         level.mkdir(mode=EXECUTABLE, exist_ok=True)
         if uid is not None:
             level.chmod(_PASSAGE)
-    directory = JobDirectory(path=parent / f".JOB_{reference}", seal=seal, uid=uid)
+    directory = JobDirectory(path=parent / f".JOB_{reference}", seal=seal, uid=uid, synced=synced)
     identity = {"project": project, "application": application, "daemon_reference": reference}
     if uid is not None:
         identity["job_sandbox_uid"] = str(uid)
     try:
         directory.path.mkdir(mode=EXECUTABLE)
-        for name, content in {**contents, **{f"LGI_{tag}": text.encode() for tag, text in identity.items()}}.items():
-            plain, script = (PRIVATE, EXECUTABLE) if uid is None else (_FOR_GROUP, _RUN_BY_GROUP)
-            sign = f"{seal.sign(reference, name, content)}\n".encode()
-            write_new(directory.path / name, content, script if name in SCRIPTS else plain, now=False, group=uid)
-            write_new(directory.path / f"{name}.hash", sign, plain, now=False, group=uid)
+        plain, script = (PRIVATE, EXECUTABLE) if uid is None else (_FOR_GROUP, _RUN_BY_GROUP)
+        files = {**contents, **{f"LGI_{tag}": text.encode() for tag, text in identity.items()}}
+        signs = {name: seal.sign(reference, name, content) for name, content in files.items()}
+        for name, content in files.items():
+            path = f"{directory._place}/{name}"
+            quick.make(path, content, script if name in SCRIPTS else plain, group=uid, former=_former(spare, name))
+            if synced:
+                quick.make(f"{path}.hash", f"{signs[name]}\n".encode(), plain, group=uid)
+        if not synced:
+            path = f"{directory._place}/{HASHES}"
+            quick.make(path, table_of(signs), plain, group=uid, former=_former(spare, HASHES))
+            directory._tabled.update(signs)
+            table = _mark(f"{directory._place}/{HASHES}")
+            for name, content in files.items():
+                # Looked at twice within milliseconds; whoever could be quicker could make hashes as well.
+                directory._know(name, directory._marks(name, table), content)
         if uid is not None:
             _open_to(directory.path, uid)
     except OSError:
         discard(directory.path)
         raise
+    finally:
+        if spare is not None:
+            discard(spare)
     return directory
+
+
+def table_of(hashes: Mapping[str, str]) -> bytes:
+    """A line for each file: its name, and its hash, or two while it is being changed."""
+    return "".join(f"{name} {sign}\n" for name, sign in hashes.items()).encode()
+
+
+def _former(spare: Path | None, name: str) -> str:
+    return "" if spare is None else f"{spare}/{name}"
+
+
+def _mark(path: str) -> _Mark | None:
+    try:
+        s = os.lstat(path)
+    except OSError:
+        return None
+    return (s.st_ctime_ns, s.st_dev, s.st_ino, s.st_mode, s.st_uid, s.st_gid, s.st_size)
+
+
+def new_reference() -> str:
+    """A daemon's reference to a job that nobody else has."""
+    return secrets.token_hex(16).upper()
 
 
 def _open_to(path: Path, uid: int) -> None:
@@ -313,7 +438,10 @@ def discard(path: Path) -> bool:
     try:
         uid = uid_of(path)
         if uid is None:
-            _remove(path)
+            try:
+                quick.remove(str(path))
+            except OSError:
+                _remove(path)
         else:
             end_processes(uid)
             subprocess.run(

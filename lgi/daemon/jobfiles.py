@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lgi.daemon.config import ApplicationConfig, DaemonConfig
+from lgi.daemon.config import JOB_SCRIPTS, ApplicationConfig, DaemonConfig
+from lgi.daemon.jobdir import LEFT_OUT
 from lgi.lists import encode_list
 from lgi.model import Job
 from lgi.states import JobState
@@ -23,10 +24,12 @@ def described(job: Job) -> dict[str, str]:
 def job_files(
     config: DaemonConfig, application: ApplicationConfig, master: str, server: str, job: Job
 ) -> dict[str, bytes]:
-    """The files of a new job's directory but its identity; raises OSError when a configured file cannot be read.
+    """The files of a new job's directory but its identity; raises OSError when a configured file cannot be read."""
+    return {**own_files(application, master, server, job), **copied_files(config, application)}
 
-    `LGI_job_sandbox_uid` is empty: no sandbox.
-    """
+
+def own_files(application: ApplicationConfig, master: str, server: str, job: Job) -> dict[str, bytes]:
+    """Those that other jobs do not have; `LGI_job_sandbox_uid` is empty: no sandbox."""
     texts = {
         **described(job),
         "LGI_this_project_server": server,
@@ -36,13 +39,17 @@ def job_files(
         "LGI_max_output_size": str(application.max_output_size),
         "LGI_job_sandbox_uid": "",
     }
+    return {name: text.encode() for name, text in texts.items()}
+
+
+def copied_files(config: DaemonConfig, application: ApplicationConfig) -> dict[str, bytes]:
+    """What the directories of all jobs of an application have; raises OSError when one cannot be read."""
     copies = {
         "LGI_key_file": config.resource_key_file,
         "LGI_certificate_file": config.resource_certificate_file,
         "LGI_ca_certificate_file": config.ca_certificate_file,
         **{f"LGI_{tag}": path for tag, path in application.scripts.items()},
     }
-    return {
-        **{name: text.encode() for name, text in texts.items()},
-        **{name: path.read_bytes() for name, path in copies.items()},
-    }
+    left_out = [f"LGI_{tag}" for tag in JOB_SCRIPTS if tag not in application.scripts]
+    said = {LEFT_OUT: encode_list(left_out).encode()} if left_out else {}
+    return {**{name: path.read_bytes() for name, path in copies.items()}, **said}

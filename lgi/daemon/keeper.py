@@ -6,6 +6,7 @@ The two go on side by side, since the server counts its questions as the job's p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 
 from twisted.logger import Logger
 
@@ -36,6 +37,10 @@ class Keeper:
 
     def __init__(self, *, tools: Tools, directory: JobDirectory, gone: Callable[[Keeper], None]) -> None:
         self.record: JobRecord = directory.load()
+        self.taken = Taken(
+            project=self.record.project, application=self.record.application, owners=self.record.owners
+        )
+        """The job as the limits see it."""
         tools.scripts.command(directory, "")  # whether it may run here at all
         self._tools = tools
         self._directory = directory
@@ -52,6 +57,7 @@ class Keeper:
             ended=self._run_ended,
             silence=self._live.end,
         )
+        self._heard = -inf  # when the server has last spoken of the job, if that was not in answer to a question
         self._asking = False
         self._working = False
         self._stopping = False
@@ -60,11 +66,6 @@ class Keeper:
         self._failures = 0
         self._not_before = 0.0
         self._trouble = ""
-
-    @property
-    def taken(self) -> Taken:
-        """The job as the limits see it."""
-        return Taken(project=self.record.project, application=self.record.application, owners=self.record.owners)
 
     @property
     def can_take(self) -> bool:
@@ -92,9 +93,15 @@ class Keeper:
         finally:
             self._asking = False
 
+    def admit(self, job: Job) -> None:
+        """The server has said that the job is ours and running; raises OddAnswer, OSError or Tampered."""
+        self._admit(job)
+        self._heard = self._tools.clock.seconds()
+
     async def pulse(self) -> None:
         """Ask the server about the job and heed what it says; then go on with the job's steps."""
-        if self._asking or self._stopping or self._over:
+        recent = self._tools.clock.seconds() - self._heard < self._tools.fast_cycle / 2
+        if self._asking or self._stopping or self._over or recent:
             return
         self._asking = True
         before = self._life.step()
@@ -260,7 +267,9 @@ class Keeper:
             self._look = False
             self._life.look()
         step = self._life.step()
-        if step is Step.NOTHING or (step is not Step.REMOVE and not self._verified()):
+        if step is Step.NOTHING:
+            return False
+        if step is not Step.REMOVE and self._steps.looks_at_scripts(step) and not self._verified():
             return False
         try:
             tell = await self._steps.do[step]()

@@ -7,8 +7,9 @@ word, and the outcome is dropped.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum, auto, unique
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 from automat import TypeMachineBuilder
@@ -157,11 +158,47 @@ for (_state, _word), _next in _MOVES.items():
 _machine = _builder.build()
 
 
+class _Remembering:
+    """A life whose two questions, asked many times between two words, are answered once."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._said: tuple[Step, bool] | None = None
+
+    def _answers(self) -> tuple[Step, bool]:
+        if self._said is None:
+            self._said = self._life.step(), self._life.ended()
+        return self._said
+
+    def step(self) -> Step:
+        """What to do next."""
+        return self._answers()[0]
+
+    def ended(self) -> bool:
+        """Whether that is all."""
+        return self._answers()[1]
+
+    def __getattr__(self, word: str) -> Callable[[], None]:
+        tell: Callable[[], None] = getattr(self._life, word)
+
+        def told() -> None:
+            self._said = None
+            tell()
+
+        return told
+
+
+def _remembering(life: Life) -> Life:
+    remembering: Any = _Remembering(life)
+    whole: Life = remembering
+    return whole
+
+
 def new_life() -> Life:
     """The life of a job whose directory is complete, before the server has said that it is ours."""
-    return _machine(_Nothing())
+    return _remembering(_machine(_Nothing()))
 
 
 def resumed_life() -> Life:
     """The life of a job that the server once said is ours, as a new daemon finds it."""
-    return _machine(_Nothing(), _resting)
+    return _remembering(_machine(_Nothing(), _resting))

@@ -11,7 +11,9 @@ LGI 1.41, Resource daemon. Each of the three levels (resource, project, applicat
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import attrs
 
@@ -51,7 +53,12 @@ class Level:
     def has_room_for(self, owner: str) -> bool:
         """Whether one more job of the owner fits."""
         limit = self.limit_of(owner)
-        return limit is None or sum(owner in job.owners for job in self.jobs) < limit
+        return limit is None or self._of_owner[owner] < limit
+
+    @cached_property
+    def _of_owner(self) -> Counter[str]:
+        """How many jobs each owner has here."""
+        return Counter(owner for job in self.jobs for owner in frozenset(job.owners))
 
     @property
     def only(self) -> tuple[str, ...]:
@@ -99,7 +106,10 @@ def posted_owners(passed: Sequence[Level]) -> tuple[str, ...]:
     It only saves offers, `refusal` decides; so names that do not fit into the field are left out.
     """
     denied = [name for level in passed for name in level.limits.deny]
-    full = [name for level in passed for job in level.jobs for name in job.owners if not level.has_room_for(name)]
+    owners = [dict.fromkeys(name for job in level.jobs for name in job.owners) for level in passed]
+    full = [
+        name for level, names in zip(passed, owners, strict=True) for name in names if not level.has_room_for(name)
+    ]
     never = [name for level in passed for name, limit in level.limits.allow.items() if limit == 0 and name != ANY]
     field: list[str] = []
     for entry in dict.fromkeys(f"!{name}" for name in (*denied, *full, *never)):

@@ -6,7 +6,7 @@ refuses by number stays `ServerRefused`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -15,8 +15,10 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredLock, Defer
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from lgi.client.answers import AnswerMalformed, JobAnswer, ServerRefused, ServerUnreachable, SignedUp
+from lgi.client.answers import AnswerMalformed, JobAnswer, JobUpdate, ServerRefused, ServerUnreachable, SignedUp
+from lgi.daemon.gather import Gathered, side_by_side
 from lgi.daemon.jobdir import LARGEST_OUTPUT
+from lgi.daemon.kept import KeptLocks, WorkSession
 from lgi.daemon.sessions import OpenSession, OpenSessions
 from lgi.errors import ErrorNumber
 from lgi.model import Job
@@ -76,6 +78,9 @@ class Calls(Protocol):
     ) -> JobAnswer:
         """Change a locked job."""
 
+    async def update_jobs(self, session_id: int, updates: Sequence[JobUpdate]) -> list[JobAnswer | ServerRefused]:
+        """Change several locked jobs."""
+
     async def details(self, session_id: int, job_id: int) -> JobAnswer:
         """Everything about a locked job."""
 
@@ -108,10 +113,14 @@ class Link:
         self._unended: set[int] = set()
         self._wait: Deferred[tuple[str, ...]] | None = None
         self._unlocking: dict[int, Deferred[None]] = {}
+        self.kept = KeptLocks(clock, self._sign_off)
+        self._together = 0  # changes of jobs in one call; 0: one call each
+        self.updates: Gathered[tuple[int, JobUpdate], JobAnswer] = Gathered(self._update_many)
 
     def close(self) -> None:
         """From now on do not wait for a server before a session is signed off."""
         self._closing = True
+        self.kept.end()
 
     async def state(self, job_id: int) -> Job:
         """The job as the server has it, without input and output; also its pulse."""
@@ -131,7 +140,19 @@ class Link:
         job_specifics: str | None = None,
         output: bytes | None = None,
     ) -> Job:
-        """Change a job that the session holds locked; after NoAnswer it may be changed or not."""
+        """Change a job that the session holds locked; after NoAnswer it may be changed or not.
+
+        Where the server takes several changes in a call, they go with those of others.
+        """
+        if self._together:
+            update = JobUpdate(
+                job_id=job_id,
+                state=state,
+                target_resources=target_resources,
+                job_specifics=job_specifics,
+                output=output,
+            )
+            return _same(job_id, await self.updates((session_id, update)))
         answer = await self._ask(
             lambda: self._calls.update(
                 session_id,
@@ -143,6 +164,27 @@ class Link:
             )
         )
         return _same(job_id, answer)
+
+    async def _update_many(self, wanted: list[tuple[int, JobUpdate]]) -> list[JobAnswer | Exception]:
+        results: dict[int, JobAnswer | Exception] = {}
+        calls = []
+        for session_id in dict.fromkeys(session_id for session_id, _ in wanted):
+            mine = [(at, update) for at, (its, update) in enumerate(wanted) if its == session_id]
+            for some in _in_calls(mine, self._together, self._most):
+                calls.append(self._update_some(session_id, some, results))
+        await side_by_side(calls)
+        return [results[at] for at in range(len(wanted))]
+
+    async def _update_some(
+        self, session_id: int, some: list[tuple[int, JobUpdate]], results: dict[int, JobAnswer | Exception]
+    ) -> None:
+        updates = [update for _, update in some]
+        try:
+            answers = await self._ask(lambda: self._calls.update_jobs(session_id, updates))
+        except (NoAnswer, ServerRefused) as problem:
+            results.update((at, problem) for at, _ in some)
+        else:
+            results.update((at, answer) for (at, _), answer in zip(some, answers, strict=True))
 
     async def request_work(
         self, session_id: int, application: str, *, start: int, limit: int, owners: tuple[str, ...]
@@ -202,13 +244,15 @@ class Link:
                 await self.unlock(session_id, job_id)
 
     @asynccontextmanager
-    async def session(self, capabilities: str) -> AsyncIterator[SignedUp]:
+    async def session(self, capabilities: str) -> AsyncIterator[tuple[SignedUp, WorkSession]]:
         """A session of one's own, as work requests need: the server refuses them while its session holds locks."""
-        signed_up = await self._sign_up(capabilities)
+        signed_up = await self.sign_up(capabilities)
+        session = WorkSession(link=self, number=signed_up.session_id)
         try:
-            yield signed_up
+            yield signed_up, session
         finally:
-            await self._sign_off(signed_up.session_id)
+            if session.number is not None:
+                await self._sign_off(session.number)
 
     @asynccontextmanager
     async def shared_session(self) -> AsyncIterator[int]:
@@ -216,7 +260,7 @@ class Link:
         await self._opening.acquire()
         try:
             if self._shared is None:
-                signed_up = await self._sign_up(None)
+                signed_up = await self.sign_up(None)
                 self._shared = _Session(signed_up.session_id)
             session = self._shared
             session.users += 1
@@ -240,10 +284,12 @@ class Link:
         """How many bytes the server takes as output: fewer than the size that it announces with each session."""
         return self._most
 
-    async def _sign_up(self, capabilities: str | None) -> SignedUp:
+    async def sign_up(self, capabilities: str | None) -> SignedUp:
+        """Start a session, which the caller has to end or to leave to `kept`."""
         signed_up = await self._ask(lambda: self._calls.signup(capabilities))
         if signed_up.largest_field is not None:
             self._most = signed_up.largest_field - 1
+        self._together = signed_up.update_jobs
         self._sessions.add(self._open(signed_up.session_id))
         return signed_up
 
@@ -323,6 +369,21 @@ class Link:
             Deferred.fromCoroutine(self._sign_off(session_id)).addErrback(
                 lambda failure: _log.failure("a session could not be signed off", failure)
             )
+
+
+def _in_calls(updates: list[tuple[int, JobUpdate]], most: int, largest: int) -> Iterator[list[tuple[int, JobUpdate]]]:
+    """Not more in a call than the server takes, nor more bytes than in a field of one."""
+    some: list[tuple[int, JobUpdate]] = []
+    size = 0
+    for at, update in updates:
+        needs = len(update.output or b"") + len((update.job_specifics or "").encode())
+        if some and (len(some) >= most or size + needs > largest):
+            yield some
+            some, size = [], 0
+        some.append((at, update))
+        size += needs
+    if some:
+        yield some
 
 
 def _same(job_id: int, answer: JobAnswer) -> Job:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from lgi.client.answers import ServerRefused
 from lgi.daemon import limits
+from lgi.daemon.claims import Claims, Place
 from lgi.daemon.config import ApplicationConfig, DaemonConfig, Limits, ProjectConfig
 from lgi.daemon.holdings import Holdings
 from lgi.daemon.jobdir import JobDirectory, Tampered, discard, prepare
-from lgi.daemon.jobfiles import job_files
+from lgi.daemon.jobfiles import copied_files, job_files
 from lgi.daemon.keeper import Keeper
+from lgi.daemon.kept import WorkSession
 from lgi.daemon.limits import Taken
-from lgi.daemon.links import Link, NoAnswer
+from lgi.daemon.links import NoAnswer
 from lgi.daemon.sandbox import NoUid
 from lgi.daemon.scripts import StillRunning
 from lgi.daemon.seal import Seal
@@ -24,27 +28,19 @@ from lgi.wire.dialect import MalformedXML
 from lgi.wire.specifics import DAEMON_REFERENCE, with_tags
 
 _log = Logger()
+CHECK_LIMITS = "job_check_limits_script"
 REMEMBERED = 1000  # rejections, so that each is logged once
-
-
-@attrs.frozen(kw_only=True)
-class Place:
-    """Where an offer comes from and what it is for."""
-
-    project: ProjectConfig
-    application: ApplicationConfig
-    master: str
-    link: Link
 
 
 class Offers:
     """Decides on offered jobs."""
 
-    def __init__(self, *, config: DaemonConfig, seal: Seal, tools: Tools, holdings: Holdings) -> None:
+    def __init__(self, *, config: DaemonConfig, seal: Seal, tools: Tools, holdings: Holdings, claims: Claims) -> None:
         self._config = config
         self._seal = seal
         self._tools = tools
         self._holdings = holdings
+        self._claims = claims
         self._rejected: dict[tuple[str, str, int], str] = {}
 
     def reconfigure(self, config: DaemonConfig) -> None:
@@ -75,7 +71,79 @@ class Offers:
         jobs = tuple(job for job in self._holdings.taken if (job.project, job.application) in sharing)
         return (*levels, limits.Level(name=f"uid {uid}", limits=Limits(allow={}, deny=(), job_limit=1), jobs=jobs))
 
-    async def consider(self, place: Place, session_id: int, job: Job) -> bool:
+    async def consider(self, place: Place, session: WorkSession, jobs: Sequence[Job]) -> set[int]:
+        """Take queued jobs that the session holds locked, or reject and unlock them; the numbers of those taken.
+
+        Where no script looks at them first, all are taken at once, and the session is left to them.
+        """
+        number = await session.free()
+        if CHECK_LIMITS in place.application.scripts:
+            return {job.job_id for job in jobs if await self._consider(place, number, job)}
+        taken, new = set(), []
+        for job in jobs:
+            if self._is_known(place, job):
+                if await self._consider(place, number, job):
+                    taken.add(job.job_id)
+            else:
+                new.append(job)
+        return taken | await self._take_all(place, session, number, new)
+
+    def _is_known(self, place: Place, job: Job) -> bool:
+        key = (place.project.name, place.link.url, job.job_id)
+        return key in self._holdings.refused or self._holdings.find(*key) is not None
+
+    async def _take_all(self, place: Place, session: WorkSession, number: int, jobs: Sequence[Job]) -> set[int]:
+        current, chosen, copies = self._now(place), [], {}
+        try:
+            copies = {} if current is None else copied_files(self._config, current.application)
+            trouble = ""
+        except OSError as problem:
+            trouble = str(problem)
+        for job in jobs:
+            reason: str | None = trouble or f"the application {place.application.name} is no longer offered here"
+            if current is not None and not trouble:
+                reason = self._objection(current, job)
+            if current is None or reason is not None:
+                await place.link.unlock(number, job.job_id)
+                self._reject(place, job, reason or "")
+                continue
+            try:
+                chosen.append(self._claims.choose(self._config, current, job, copies))
+            except NoUid as problem:
+                await place.link.unlock(number, job.job_id)
+                self._reject(place, job, str(problem))
+        if not chosen:
+            return set()
+        session.leave()
+        taken = set()
+        for choice, reason in await self._claims.take(place.link, number, chosen):
+            if reason:
+                self._reject(place, choice.job, reason)
+            else:
+                taken.add(choice.job.job_id)
+                self._rejected.pop((place.project.name, place.link.url, choice.job.job_id), None)
+        return taken
+
+    def _objection(self, place: Place, job: Job) -> str | None:
+        project, application = place.project, place.application
+        if job.application not in ("", application.name):
+            return f"it is for {job.application}, and was offered as one for {application.name}"
+        return limits.refusal(self.levels(project, application), job.owners) or _unfit(job)
+
+    def _reject(self, place: Place, job: Job, reason: str) -> None:
+        key = (place.project.name, place.link.url, job.job_id)
+        if len(self._rejected) > REMEMBERED:
+            self._rejected.clear()
+        if self._rejected.get(key) != reason:
+            self._rejected[key] = reason
+            _log.info(
+                "job {job_id} of project {project} not taken: {reason}",
+                job_id=job.job_id,
+                project=place.project.name,
+                reason=reason,
+            )
+
+    async def _consider(self, place: Place, session_id: int, job: Job) -> bool:
         """Take a queued job that the session holds locked, or reject it, and unlock it; whether it was taken."""
         keeper: Keeper | None = None
         try:
@@ -92,16 +160,7 @@ class Offers:
             await unlocking
             return True
         await unlocking
-        if len(self._rejected) > REMEMBERED:
-            self._rejected.clear()
-        if self._rejected.get(key) != reason:
-            self._rejected[key] = reason
-            _log.info(
-                "job {job_id} of project {project} not taken: {reason}",
-                job_id=job.job_id,
-                project=place.project.name,
-                reason=reason,
-            )
+        self._reject(place, job, reason)
         return False
 
     async def _take(self, place: Place, session_id: int, job: Job) -> tuple[Keeper | None, str]:
@@ -119,9 +178,7 @@ class Offers:
         if current is None:
             return None, f"the application {application.name} is no longer offered here"
         place, project, application = current, current.project, current.application
-        reason = limits.refusal(self.levels(project, application), job.owners) or _unfit(job)
-        if job.application not in ("", application.name):
-            reason = f"it is for {job.application}, and was offered as one for {application.name}"
+        reason = self._objection(place, job)
         if reason is not None:
             return None, reason
         place_taken = Taken(project=project.name, application=application.name, owners=job.owners)
@@ -157,9 +214,10 @@ class Offers:
         draft = published = None
         try:
             draft = prepare(self._config.run_directory, self._seal, project.name, application.name, contents, uid=uid)
-            outcome = await self._tools.scripts.run(draft, "LGI_job_check_limits_script")
-            if not outcome.ok:
-                return None, f"job_check_limits_script: {outcome}"
+            if draft.has_script(f"LGI_{CHECK_LIMITS}"):  # the configuration may have changed meanwhile
+                outcome = await self._tools.scripts.run(draft, f"LGI_{CHECK_LIMITS}")
+                if not outcome.ok:
+                    return None, f"{CHECK_LIMITS}: {outcome}"
             published = draft.publish()
         except StillRunning as problem:
             return None, str(problem)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from lgi.daemon.config import ApplicationConfig, DaemonConfig, Limits, ProjectConfig
+from lgi.daemon.config import JOB_SCRIPTS, ApplicationConfig, DaemonConfig, Limits, ProjectConfig
 from lgi.identity import Identity
 
 _LIMITS = {"allow": "owner_allow", "deny": "owner_deny", "job_limit": "job_limit"}
@@ -66,7 +66,9 @@ def _application(old: ApplicationConfig, new: ApplicationConfig, where: str) -> 
     }
     found = _limits(old.limits, new.limits, where) + _fields(old, new, names, where)
     return found + [
-        f"{tag}{where}: {new.scripts[tag]}" for tag in new.scripts if old.scripts.get(tag) != new.scripts[tag]
+        f"{tag}{where}: {_shown(new.scripts.get(tag))}"
+        for tag in JOB_SCRIPTS
+        if old.scripts.get(tag) != new.scripts.get(tag)
     ]
 
 

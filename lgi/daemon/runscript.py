@@ -7,6 +7,7 @@ process number is on disk; when the daemon dies in between, the process ends wit
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -15,43 +16,32 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import implementer
 
+from lgi.daemon import quick
 from lgi.daemon.flocks import flocked, is_flocked
 from lgi.daemon.jobdir import EXIT_STATUS, RUN_LOCK, RUN_PID, JobDirectory, Tampered
-from lgi.daemon.scripts import End, Scripts, StillRunning, environment, open_log
-from lgi.durable import write_new
+from lgi.daemon.scripts import Scripts, StillRunning, environment, open_log
+from lgi.daemon.spawn import spawn
+from lgi.durable import PRIVATE
 
 RUN_SCRIPT = "LGI_job_run_script"
+FINISHED_SCRIPT = "LGI_job_check_finished_script"
 _NEW_STATUS = f".{EXIT_STATUS}.new"
 _ROOM = b"\n\n\n\n"  # that the longest status, with its line's end, is written over
 _LOCK_IN_CHILD = 99  # out of the way of scripts that use a few descriptors themselves
-_WRAPPER = f"""
+_RUN = f"""
 read -r go || exit 125
 [ "$go" = go ] || exit 125
 ./{RUN_SCRIPT} </dev/null
-status=$?
+"""
+_WRAPPER = f"""{_RUN}status=$?
 umask 077
 echo "$status" 1<>{_NEW_STATUS} && mv -f {_NEW_STATUS} {EXIT_STATUS}
 """
-
-
-class _Gate(End):
-    """Holds the process until it may run."""
-
-    transport: Any
-
-    def open(self) -> None:
-        """Let it run."""
-        if 0 in self.transport.pipes:  # it may have been killed meanwhile
-            self.transport.writeToChild(0, b"go\n")
-            self.transport.closeChildFD(0)
-
-    def shut(self) -> None:
-        """Let it end without running anything."""
-        if 0 in self.transport.pipes:
-            self.transport.closeChildFD(0)
-
-    def childConnectionLost(self, childFD: int) -> None:
-        """The pipe's end says nothing about the process's."""
+# Where no script looks for the file, it may be there before there is a status in it.
+_SHORT_WRAPPER = f"""{_RUN}status=$?
+umask 077
+echo "$status" 1<>{EXIT_STATUS}
+"""
 
 
 def start(scripts: Scripts, job: JobDirectory) -> tuple[int, Deferred[int | None]]:
@@ -59,37 +49,39 @@ def start(scripts: Scripts, job: JobDirectory) -> tuple[int, Deferred[int | None
 
     What it says goes to `job_run_script.log`. Raises StillRunning when it is running already, Tampered, and OSError.
     """
+    room, wrapper = (_NEW_STATUS, _WRAPPER) if job.has_script(FINISHED_SCRIPT) else (EXIT_STATUS, _SHORT_WRAPPER)
     try:
         with flocked(job.path / RUN_LOCK) as lock:
             job.read(RUN_SCRIPT)
-            command = scripts.command(job, _WRAPPER)
-            _reserve_status(job)
-            gate = _Gate()
+            command = scripts.command(job, wrapper, session=False)
+            _reserve_status(job, room)
             with open_log(job, RUN_SCRIPT) as said:
-                process = scripts.processes.spawnProcess(
-                    gate,
-                    command[0],
-                    command,
-                    env=environment(job, scripts.inherited),
-                    childFDs={0: "w", 1: said.fileno(), 2: said.fileno(), _LOCK_IN_CHILD: lock},
-                )
+                word, gate = os.pipe()
+                try:
+                    streams = {0: word, 1: said.fileno(), 2: said.fileno(), _LOCK_IN_CHILD: lock}
+                    child = spawn(command, environment(job, scripts.inherited), streams)
+                except BaseException:
+                    os.close(gate)
+                    raise
+                finally:
+                    os.close(word)
     except BlockingIOError:
         raise StillRunning(f"the run script of {job.path} is running already") from None
     try:
-        job.write(RUN_PID, str(process.pid).encode())
-    except BaseException:
-        gate.shut()
-        raise
-    gate.open()
-    return process.pid, gate.exited
+        job.write(RUN_PID, str(child.pid).encode())
+        with contextlib.suppress(BrokenPipeError):  # it may have been killed meanwhile
+            os.write(gate, b"go\n")
+    finally:
+        os.close(gate)  # without the word it ends without having run anything
+    return child.pid, child.exited
 
 
-def _reserve_status(job: JobDirectory) -> None:
+def _reserve_status(job: JobDirectory, name: str) -> None:
     """Forget the status of a former run, and take the room that the next one needs: the job may fill the disk."""
-    for name in (EXIT_STATUS, _NEW_STATUS):
-        (job.path / name).unlink(missing_ok=True)
-    owner = -1 if job.uid is None else job.uid
-    write_new(job.path / _NEW_STATUS, _ROOM, now=False, owner=owner, group=job.uid)
+    for former in (EXIT_STATUS, _NEW_STATUS):
+        with contextlib.suppress(FileNotFoundError):
+            (job.path / former).unlink()
+    quick.make(f"{job.path}/{name}", _ROOM, PRIVATE, owner=-1 if job.uid is None else job.uid, group=job.uid)
 
 
 def is_running(job: JobDirectory) -> bool:

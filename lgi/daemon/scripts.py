@@ -156,23 +156,26 @@ class Scripts:
             started = self._spawn(["env", f"--chdir={directory}", "setsid", str(script)], environ, said, {})
             return await self._outcome(started, said, 0)
 
-    def command(self, job: JobDirectory, text: str, *arguments: str) -> list[str]:
+    def command(self, job: JobDirectory, text: str, *arguments: str, session: bool = True) -> list[str]:
         """The words that run a shell's text in a job's directory, with no more rights than the job has.
+
+        It is in a session of its own, unless whoever starts it sees to that.
 
         The shell itself goes there: a process that is told a directory by Twisted is forked, and not made by
         posix_spawn in half the time. Raises Tampered.
         """
         text = f'cd -- "$LGI_job_directory" || exit {NO_ANSWER}\n{text}'
+        first = ["setsid"] if session else []
         if job.uid is not None:
             if os.geteuid() != 0:
                 raise Tampered(f"{job.path}: is of a daemon that ran as root; only root can run it as uid {job.uid}")
-            return ["setsid", *confined(job.uid, ["sh", "-c", f"umask 077\n{text}", *arguments])]
+            return [*first, *confined(job.uid, ["sh", "-c", f"umask 077\n{text}", *arguments])]
         if self._sandboxed:
             raise Tampered(
                 f"{job.path}: was made without a sandbox, and would run as root; a daemon with --no-sandbox, or the "
                 "user's who made it, can see it to its end"
             )
-        return ["setsid", "sh", "-c", text, *arguments]
+        return [*first, "sh", "-c", text, *arguments]
 
     async def run(self, job: JobDirectory, name: str, *, keep: bool = False) -> Outcome:
         """Run the verified script `name` of a job; with `keep`, what it says is appended to a file of its name.

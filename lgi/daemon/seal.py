@@ -6,7 +6,6 @@ run directory. They cover the job's reference and the file's name as well: a fil
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 from pathlib import Path
@@ -31,9 +30,8 @@ class Seal:
 
     def sign(self, reference: str, name: str, content: bytes) -> str:
         """The hash of a file in hexadecimal: HMAC-SHA256 over the job's reference, the file's name and content."""
-        return hmac.new(
-            self.key, b"%s\0%s\0%s" % (reference.encode(), name.encode(), content), hashlib.sha256
-        ).hexdigest()
+        covered = b"%s\0%s\0%s" % (reference.encode(), name.encode(), content)
+        return hmac.digest(self.key, covered, "sha256").hex()
 
     def matches(self, hashes: str, reference: str, name: str, content: bytes) -> bool:
         """Whether one of the `hashes`, separated by white space, is that of the file."""

@@ -6,6 +6,7 @@ Each step returns what to tell the life, or raises why it has to be tried again.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -13,7 +14,8 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from lgi.client.answers import ServerRefused
-from lgi.daemon import runscript
+from lgi.daemon import quick, runscript
+from lgi.daemon.ending import end_group
 from lgi.daemon.jobdir import RUN_PID, JobDirectory, JobRecord, discard
 from lgi.daemon.life import Life, Step
 from lgi.daemon.links import NOT_OURS, Link, Links, NoAnswer, OddAnswer
@@ -27,6 +29,9 @@ from lgi.wire.specifics import DAEMON_REFERENCE, read_tag, with_tags
 
 _log = Logger()
 LARGEST_SPECIFICS = 65354  # bytes that a server takes in a long field
+_RUNNING, _FINISHED = "LGI_job_check_running_script", "LGI_job_check_finished_script"
+_PROLOGUE, _EPILOGUE, _ABORT = "LGI_job_prologue_script", "LGI_job_epilogue_script", "LGI_job_abort_script"
+_SCRIPTS_OF = {Step.INSPECT: (_RUNNING, _FINISHED), Step.PROLOGUE: (_PROLOGUE,), Step.EPILOGUE: (_EPILOGUE,)}
 PATIENT_STOPS = 3  # tries to stop a job by its scripts, before all that runs in its sandbox is killed
 
 
@@ -46,6 +51,8 @@ class Tools:
     resource_name: str
     fast_cycle: float
     sandbox: Sandbox | None = None
+    spare: Callable[[Path], bool] = lambda hidden: False
+    """Whether a directory that was retired has been taken for another job."""
 
 
 def is_ours(job: Job, reference: str) -> bool:
@@ -54,6 +61,15 @@ def is_ours(job: Job, reference: str) -> bool:
         return read_tag(job.job_specifics, DAEMON_REFERENCE).upper() == reference
     except MalformedXML as problem:
         raise OddAnswer(f"the server's job specifics cannot be read: {problem}") from None
+
+
+def _removed(path: Path) -> bool:
+    """Whether a directory could be removed at once, as it has nothing but files in it."""
+    try:
+        quick.remove(str(path))
+    except OSError:
+        return False
+    return True
 
 
 class Steps:
@@ -80,6 +96,7 @@ class Steps:
         self._life = life
         self._ended = ended
         self._silence = silence
+        self._left_out = directory.left_out
         self._watched: object | None = None  # our child, or a stranger's end
         self._paused_after = 0
         self._stopped_once = False
@@ -112,10 +129,14 @@ class Steps:
             self._watched.stop()
         self._watched = None
 
+    def looks_at_scripts(self, step: Step) -> bool:
+        """Whether a step looks at the job's files: one whose scripts are left out asks the system alone."""
+        return not self._left_out.issuperset(_SCRIPTS_OF.get(step, ("",)))
+
     async def _inspect(self) -> Callable[[], None]:
         if await self._runs():
             return self._life.found_running
-        if await self._says("LGI_job_check_finished_script"):
+        if await self._has_finished():
             status = self._directory.exit_status()
             self.say("finished" if status is None else f"finished (exit status {status})")
             return self._life.found_finished
@@ -133,7 +154,12 @@ class Steps:
                 if self._watched is not None:
                     self.say(f"its run script (process {pid}) is still running")
             return True
-        return await self._says("LGI_job_check_running_script")
+        return _RUNNING not in self._left_out and await self._says(_RUNNING)
+
+    async def _has_finished(self) -> bool:
+        if _FINISHED in self._left_out:
+            return self._directory.exit_status() is not None
+        return await self._says(_FINISHED)
 
     async def _says(self, name: str) -> bool:
         outcome = await self._scripts.run(self._directory, name)
@@ -146,7 +172,7 @@ class Steps:
         if not self.confirmed:
             # It may have been given to another while no daemon was here.
             raise NoAnswer("the server has not yet said that the job is still ours")
-        await self._succeed("LGI_job_prologue_script")
+        await self._succeed(_PROLOGUE)
         return self._life.prepared
 
     async def _run(self) -> Callable[[], None]:
@@ -169,10 +195,12 @@ class Steps:
         self._ended()
 
     async def _epilogue(self) -> Callable[[], None]:
-        await self._succeed("LGI_job_epilogue_script")
+        await self._succeed(_EPILOGUE)
         return self._life.wrapped
 
     async def _succeed(self, name: str) -> None:
+        if name in self._left_out:
+            return
         outcome = await self._scripts.run(self._directory, name, keep=True)
         if not outcome.ok:
             raise NotYet(f"{name}: {outcome}")
@@ -191,12 +219,15 @@ class Steps:
     async def _stopped(self) -> Callable[[], None]:
         started = self._directory.has(RUN_PID) or runscript.is_running(self._directory)
         if started and await self._runs():
-            await self._succeed("LGI_job_abort_script")
+            if _ABORT not in self._left_out:
+                await self._succeed(_ABORT)
+            elif not await end_group(self._tools.clock, self._directory) and self._directory.uid is None:
+                raise NotYet("it was killed, but a process of it still lives")
             await self._end_processes()
             if runscript.is_running(self._directory) and not self._stopped_once:
                 self._stopped_once = True
                 raise NotYet("job_abort_script says that the job has ended, but a process of it still lives")
-            self.say("stopped by its abort script")
+            self.say("stopped" if _ABORT in self._left_out else "stopped by its abort script")
         return self._life.stopped
 
     async def _end_processes(self) -> None:
@@ -219,6 +250,8 @@ class Steps:
     async def _report(self, state: JobState) -> Callable[[], None]:
         job_id, reference = self._record.job_id, self._record.reference
         await self._silence()
+        if await self._reported_at_once(state):
+            return self._life.reported
         try:
             async with self._link.locked(job_id) as session_id:
                 # Under the lock nobody else can take it any more; before, somebody may have.
@@ -227,13 +260,7 @@ class Steps:
                     return self._life.lost
                 if job.state in TERMINAL:
                     return self._life.closed
-                await self._link.update(
-                    session_id,
-                    job_id,
-                    state=state,
-                    job_specifics=self._specifics(job) if state is JobState.FINISHED else None,
-                    output=self._directory.report(min(self._record.max_output_size, self._link.largest_output)),
-                )
+                await self._post(session_id, state, job.job_specifics)
         except ServerRefused as refusal:
             if refusal.number in NOT_OURS:
                 return self._life.lost
@@ -241,18 +268,40 @@ class Steps:
         self.say(f"reported {state.value}")
         return self._life.reported
 
-    def _specifics(self, job: Job) -> str | None:
+    async def _reported_at_once(self, state: JobState) -> bool:
+        """Whether the lock under which the job was claimed is still there, so that nobody has changed it since."""
+        async with self._link.kept.using(self._record.job_id) as session_id:
+            if session_id is None:
+                return False
+            try:
+                await self._post(session_id, state, self._directory.text("LGI_job_specifics"))
+            except ServerRefused:
+                return False  # the lock is lost; what that means is found out with a new one
+        self.say(f"reported {state.value}")
+        return True
+
+    async def _post(self, session_id: int, state: JobState, specifics: str) -> None:
+        await self._link.update(
+            session_id,
+            self._record.job_id,
+            state=state,
+            job_specifics=self._specifics(specifics) if state is JobState.FINISHED else None,
+            output=self._directory.report(min(self._record.max_output_size, self._link.largest_output)),
+        )
+
+    def _specifics(self, before: str) -> str | None:
         status = self._directory.exit_status()
         if status is None:
             return None
-        specifics = with_tags(job.job_specifics, exit_status=status)
+        specifics = with_tags(before, exit_status=status)
         return specifics if len(specifics.encode()) <= LARGEST_SPECIFICS else None
 
     async def _remove(self) -> Callable[[], None]:
         self.forget()
         await self._end_processes()
         hidden = self._directory.retire()
-        gone = await self._in_thread(discard, hidden)
+        at_once = not self._directory.synced and self._directory.uid is None
+        gone = (at_once and (self._tools.spare(hidden) or _removed(hidden))) or await self._in_thread(discard, hidden)
         if gone and self._tools.sandbox is not None and self._directory.uid is not None:
             self._tools.sandbox.release(self._directory.uid)
         return self._life.removed

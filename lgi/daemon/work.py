@@ -16,9 +16,11 @@ from twisted.logger import Logger
 
 from lgi.client.answers import ServerList, ServerRefused, SignedUp
 from lgi.daemon import limits
+from lgi.daemon.claims import Place
 from lgi.daemon.config import SERVER_ADDRESS, ApplicationConfig, DaemonConfig, ProjectConfig
+from lgi.daemon.kept import WorkSession
 from lgi.daemon.links import Link, Links, NoAnswer
-from lgi.daemon.offers import Offers, Place
+from lgi.daemon.offers import Offers
 from lgi.daemon.scripts import Scripts, StillRunning
 from lgi.daemon.tasks import Tasks
 from lgi.wire.dialect import raw_element
@@ -181,15 +183,15 @@ class WorkCycle:
         link = self._links.to(project.name, url)
         key = (project.name, url)
         try:
-            async with link.session(capabilities(project)) as signed_up:
+            async with link.session(capabilities(project)) as (signed_up, session):
                 self._introduced.add(key)
                 if url == project.master_server:
                     self._learn(project, signed_up.servers, applications)
-                await self._look(project, applications, link, signed_up.session_id)
+                await self._look(project, applications, link, session)
                 self._say(url, "", "")
                 if signed_up.work_wait:
                     self._telling.add(key)
-                    await self._wait(project, link, signed_up)
+                    await self._wait(project, link, signed_up, session)
                 else:
                     self._telling.discard(key)
         except NoAnswer as problem:
@@ -204,15 +206,15 @@ class WorkCycle:
                 self._begin_anew(project.name)
 
     async def _look(
-        self, project: ProjectConfig, applications: Sequence[ApplicationConfig], link: Link, session_id: int
+        self, project: ProjectConfig, applications: Sequence[ApplicationConfig], link: Link, session: WorkSession
     ) -> int:
         """Ask for work of each application; how many jobs were taken."""
         taken = 0
         for application in self._chance.sample(applications, len(applications)):
-            taken += await self._application(project, application, link, session_id)
+            taken += await self._application(project, application, link, session)
         return taken
 
-    async def _wait(self, project: ProjectConfig, link: Link, signed_up: SignedUp) -> None:
+    async def _wait(self, project: ProjectConfig, link: Link, signed_up: SignedUp, session: WorkSession) -> None:
         """Wait for work in a session, and take it, until there is no room for any.
 
         `freed` begins anew then. The session is signed off meanwhile, since the server would end it.
@@ -236,7 +238,7 @@ class WorkCycle:
             self._held[key] = (link, names)
             began = self._clock.seconds()
             try:
-                told = await link.wait_for_work(signed_up.session_id, sorted(names), seconds)
+                told = await link.wait_for_work(await session.free(), sorted(names), seconds)
             finally:
                 del self._held[key]
             # Told of nothing, look at everything: time is up, or there is room for what was not waited for.
@@ -244,7 +246,7 @@ class WorkCycle:
             wanted = [app for app in look_at if await self._may_ask(project, app)]
             quick = self._clock.seconds() < began + VAIN and key not in self._nudged
             self._nudged.discard(key)
-            if await self._look(project, wanted, link, signed_up.session_id):
+            if await self._look(project, wanted, link, session):
                 self._say((key, "vain"), "", "")
                 quick = False
             vain = vain + 1 if quick else 0
@@ -273,7 +275,7 @@ class WorkCycle:
             self._spread(project, applications)
 
     async def _application(
-        self, project: ProjectConfig, application: ApplicationConfig, link: Link, session_id: int
+        self, project: ProjectConfig, application: ApplicationConfig, link: Link, session: WorkSession
     ) -> int:
         place = Place(project=project, application=application, master=self._masters[project.name], link=link)
         start = taken = 0
@@ -291,14 +293,19 @@ class WorkCycle:
             asked_for = owners
             if owners != limits.posted_owners([attrs.evolve(level, jobs=()) for level in levels]):
                 self._left.add(left)
+            session_id = await session.free()
             jobs = await link.request_work(session_id, application.name, start=start, limit=room, owners=owners)
+            new = []
             for job in jobs:
                 if job.job_id in rejected:
                     await link.unlock(session_id, job.job_id)
                     start += 1
-                elif await self._offers.consider(place, session_id, job):
-                    taken += 1
                 else:
+                    new.append(job)
+            welcome = await self._offers.consider(place, session, new)
+            taken += len(welcome)
+            for job in new:
+                if job.job_id not in welcome:
                     rejected.add(job.job_id)
                     self._left.add(left)
                     start += 1

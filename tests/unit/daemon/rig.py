@@ -55,8 +55,14 @@ CONFIG = """<LGI>
 FINISHED = "[ -s LGI_exit_status ]"
 
 
-def script_tags() -> str:
-    return "\n        ".join(f"<{tag}> ./scripts/{tag} </{tag}>" for tag in JOB_SCRIPTS)
+# What a configuration may leave out when the run script's own end says it all.
+NONE_BUT_RUN = dict.fromkeys(tag for tag in JOB_SCRIPTS if tag != "job_run_script")
+
+
+def script_tags(*left_out: str) -> str:
+    return "\n        ".join(
+        f"<{tag}> </{tag}>" if tag in left_out else f"<{tag}> ./scripts/{tag} </{tag}>" for tag in JOB_SCRIPTS
+    )
 
 
 def write_script(path: Path, body: str) -> None:
@@ -64,8 +70,8 @@ def write_script(path: Path, body: str) -> None:
     path.chmod(0o755)
 
 
-def make_resource(directory: Path, **bodies: str) -> Path:
-    """A configuration file with all it names; `bodies` replace the scripts' texts, by tag."""
+def make_resource(directory: Path, **bodies: str | None) -> Path:
+    """A configuration file with all it names; `bodies` replace the scripts' texts, by tag, None leaves one out."""
     scripts = directory / "scripts"
     scripts.mkdir(parents=True)
     default = {
@@ -75,12 +81,15 @@ def make_resource(directory: Path, **bodies: str) -> Path:
         "job_abort_script": 'kill -s KILL -- "-$(cat LGI_job_run_script_pid)" && flock LGI_job.lock true',
     }
     for tag in ("check_system_limits_script", *JOB_SCRIPTS):
-        write_script(scripts / tag, bodies.get(tag, default.get(tag, "exit 0")))
+        body = bodies.get(tag, default.get(tag, "exit 0"))
+        if body is not None:
+            write_script(scripts / tag, body)
     for name in ("ca.crt", "resource.crt", "resource.key"):
         (directory / name).write_text(f"the {name}\n")
     (directory / "run").mkdir()
     file = directory / "LGI.cfg"
-    file.write_text(CONFIG.format(application=APPLICATION.format(scripts=script_tags())))
+    left_out = [tag for tag, body in bodies.items() if body is None]
+    file.write_text(CONFIG.format(application=APPLICATION.format(scripts=script_tags(*left_out))))
     return file
 
 
@@ -92,7 +101,7 @@ class Rig:
 
     sandboxed = False
 
-    def __init__(self, directory: Path, reactor: Any, *servers: FakeServer, **bodies: str) -> None:
+    def __init__(self, directory: Path, reactor: Any, *servers: FakeServer, **bodies: str | None) -> None:
         self.file = make_resource(directory, **bodies)
         self.scripts = directory / "scripts"
         self.run = directory / "run"
@@ -155,6 +164,10 @@ class Rig:
         self.daemon._work.stop()
         for keeper in self.daemon.holdings.keepers:
             keeper.stop()
+        for link in self.daemon._links._links.values():
+            for session in link.kept._sessions.values():
+                if session.timer is not None and session.timer.active():
+                    session.timer.cancel()
 
     async def restart(self) -> None:
         self.kill()

@@ -10,7 +10,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from lgi.access import owner_wanted
-from lgi.client.answers import JobAnswer, ServerList, ServerRefused, ServerUnreachable, SignedUp
+from lgi.client.answers import JobAnswer, JobUpdate, ServerList, ServerRefused, ServerUnreachable, SignedUp
 from lgi.errors import MESSAGES, ErrorNumber
 from lgi.model import Job
 from lgi.states import TERMINAL, Actor, JobEvent, JobState, TransitionRefused, next_state, posted_state
@@ -44,6 +44,7 @@ class FakeServer:
         self.careless = False  # offers what was not asked for
         self.owners: tuple[str, ...] = ()
         self.work_wait = work_wait
+        self.update_jobs = 0
         # What each session waits for, and the end of that.
         self.waits: dict[int, tuple[tuple[str, ...], Deferred[tuple[str, ...]]]] = {}
         self.before: Callable[[str], None] = lambda name: None
@@ -166,6 +167,7 @@ class FakeCalls:
             servers=ServerList(this=self.server.url, master=URL, slaves=self.server.slaves),
             work_wait=self.server.work_wait,
             largest_field=self.server.largest_field,
+            update_jobs=self.server.update_jobs,
         )
 
     async def signoff(self, session_id: int) -> None:
@@ -238,6 +240,38 @@ class FakeCalls:
         output: bytes | None = None,
     ) -> JobAnswer:
         await self._enter("update")
+        answer = self._update(session_id, job_id, state, target_resources, job_specifics, output)
+        self._leave("update")
+        return answer
+
+    async def update_jobs(self, session_id: int, updates: Sequence[JobUpdate]) -> list[JobAnswer | ServerRefused]:
+        await self._enter("update_jobs")
+        self._in_session(session_id)
+        assert 0 < len(updates) <= self.server.update_jobs
+        found: list[JobAnswer | ServerRefused] = []
+        for one in updates:
+            before = self.server.jobs[one.job_id].state if one.job_id in self.server.jobs else None
+            try:
+                job = self._update(
+                    session_id, one.job_id, one.state, one.target_resources, one.job_specifics, one.output
+                ).job
+            except ServerRefused as refusal:
+                found.append(refusal)
+                continue
+            begun = (before, job.state) == (JobState.QUEUED, JobState.RUNNING)
+            found.append(JobAnswer(job=attrs.evolve(job, output=None, input=job.input if begun else None)))
+        self._leave("update_jobs")
+        return found
+
+    def _update(
+        self,
+        session_id: int,
+        job_id: int,
+        state: JobState | None,
+        target_resources: tuple[str, ...] | None,
+        job_specifics: str | None,
+        output: bytes | None,
+    ) -> JobAnswer:
         job = self._locked(session_id, job_id)
         try:
             new = posted_state(job.state, state or job.state)
@@ -248,7 +282,6 @@ class FakeCalls:
             self.server.change(
                 job_id, state=new, **{key: value for key, value in posted.items() if value is not None}
             )
-        self._leave("update")
         return JobAnswer(job=self.server.jobs[job_id])
 
     async def details(self, session_id: int, job_id: int) -> JobAnswer:

@@ -6,7 +6,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from lgi.daemon.config import JOB_SCRIPTS, ConfigErrors, read_config
-from tests.unit.daemon.rig import make_resource
+from tests.unit.daemon.rig import NONE_BUT_RUN, make_resource
 
 
 class ConfigTestCase(SynchronousTestCase):
@@ -30,6 +30,42 @@ class ConfigTestCase(SynchronousTestCase):
         (line,) = self.mistakes()
         for part in (str(self.file), *parts):
             self.assertIn(part, line)
+
+
+def left_out(*tags: str) -> list[tuple[str, str]]:
+    return [(f"<{tag}> ./scripts/{tag} </{tag}>", f"<{tag}> </{tag}>") for tag in tags]
+
+
+class LeftOutTests(ConfigTestCase):
+    def test_all_but_the_run_script(self) -> None:
+        self.change(*left_out(*NONE_BUT_RUN))
+        ((application,),) = (project.applications for project in read_config(self.file).projects)
+        self.assertEqual(list(application.scripts), ["job_run_script"])
+
+    def test_prologue_and_epilogue_alone(self) -> None:
+        self.change(*left_out("job_prologue_script", "job_epilogue_script"))
+        ((application,),) = (project.applications for project in read_config(self.file).projects)
+        self.assertEqual(len(application.scripts), len(JOB_SCRIPTS) - 2)
+
+    def test_the_run_script(self) -> None:
+        self.change(*left_out("job_run_script"))
+        self.assert_mistake("job_run_script", "it is empty")
+
+    def test_one_of_the_two_checks(self) -> None:
+        self.change(*left_out("job_check_running_script"))
+        self.assert_mistake("job_check_running_script", "job_check_finished_script is not", "by both, or by neither")
+
+    def test_the_other_one(self) -> None:
+        self.change(*left_out("job_check_finished_script"))
+        self.assert_mistake("job_check_finished_script", "job_check_running_script is not")
+
+    def test_abort_beside_the_checks(self) -> None:
+        self.change(*left_out("job_abort_script"))
+        self.assert_mistake("job_abort_script", "nobody else could end")
+
+    def test_a_tag_that_is_missing_is_a_mistake_as_before(self) -> None:
+        self.change(("<job_prologue_script> ./scripts/job_prologue_script </job_prologue_script>", ""))
+        self.assert_mistake("job_prologue_script", "it is missing")
 
 
 class RightTests(ConfigTestCase):

@@ -28,7 +28,7 @@ class DaemonTestCase(TestCase):
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         await reactor_runs()
 
-    def rig(self, *servers: FakeServer, **bodies: str) -> Rig:
+    def rig(self, *servers: FakeServer, **bodies: str | None) -> Rig:
         rig = Rig(Path(self.mktemp()).absolute(), reactor, *servers, **bodies)
         self.addCleanup(lambda: Deferred.fromCoroutine(rig.clean_up()))
         return rig
@@ -38,7 +38,7 @@ class DaemonTestCase(TestCase):
         self.addCleanup(tap.close)
         return tap
 
-    def waiting_rig(self, server: FakeServer, tap: Tap, **bodies: str) -> Rig:
+    def waiting_rig(self, server: FakeServer, tap: Tap, **bodies: str | None) -> Rig:
         """A resource whose jobs run until the tap is opened, and note each run in the file `runs`."""
         runs = Path(self.mktemp()).absolute()
         self.runs = runs

@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from lgi.client.answers import JobAnswer
-from lgi.daemon import jobdir, runscript, scripts
+from lgi.daemon import jobdir, quick, scripts
 from lgi.daemon.jobdir import OUTPUT, RUN_LOCK, RUN_PID, discard, prepare
 from lgi.daemon.jobfiles import job_files
 from lgi.daemon.links import CALLS_AT_ONCE, LONGEST_PAUSE
@@ -56,7 +56,7 @@ class FullDiskTests(DaemonTestCase):
 
         self.patch(jobdir, "write_atomically", failing(write_atomically))
         self.patch(jobdir, "write_new", failing(write_new))
-        self.patch(runscript, "write_new", failing(write_new))
+        self.patch(quick, "make", failing(quick.make))
         first = 50  # those before are alike: the job's directory is being made
         while True:
             server, tap = FakeServer(), self.tap()

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from lgi import durable
-from lgi.daemon import jobdir
+from lgi.daemon import jobdir, quick
 from lgi.daemon.config import read_config
 from lgi.daemon.flocks import flocked, is_flocked
 from lgi.daemon.jobdir import EXIT_STATUS, FILES, INPUT, OUTPUT, RUN_PID, SCRIPTS, JobDirectory, Tampered
@@ -242,14 +242,14 @@ class CrashTests(JobDirectoryTestCase):
                 self.assertEqual(directory.read(name), b"77")
 
     def test_a_disk_that_is_full_leaves_nothing_behind(self) -> None:
-        real = durable.write_new
+        real = quick.make
 
-        def full(path: Path, *arguments: object, **named: object) -> None:
-            if path.name == "LGI_owners":
-                raise OSError(28, "No space left on device", str(path))
+        def full(path: str, *arguments: object, **named: object) -> None:
+            if path.endswith("/LGI_owners"):
+                raise OSError(28, "No space left on device", path)
             real(path, *arguments, **named)  # type: ignore[arg-type]
 
-        self.patch(jobdir, "write_new", full)
+        self.patch(quick, "make", full)
         self.assertRaises(OSError, self.prepare)
         self.assertEqual(list(self.run_directory.glob("*/*/*")), [])
 

@@ -20,6 +20,7 @@ from lgi.daemon.flocks import flocked, is_flocked
 from lgi.daemon.jobdir import EXIT_STATUS, RUN_LOCK, RUN_PID, STEP_LOCK, JobDirectory, Tampered
 from lgi.daemon.scripts import Scripts, StillRunning, environment
 from lgi.daemon.seal import Seal
+from lgi.daemon.spawn import Child, spawn
 from tests.unit.daemon.rig import Tap, end_group, lives, reactor_runs
 
 SEAL = Seal(key=b"k" * 32)
@@ -205,20 +206,19 @@ class RunScriptTests(ScriptTestCase):
 
     async def test_nothing_runs_when_the_number_cannot_be_written(self) -> None:
         job = self.job(run="touch ran")
-        exited: list[Deferred[int | None]] = []
+        children: list[Child] = []
 
         class Full(JobDirectory):
             def write(self, name: str, content: bytes) -> None:
                 raise OSError(28, "No space left on device")
 
-        class Noting:
-            def spawnProcess(self, protocol: runscript._Gate, *arguments: Any, **named: Any) -> object:
-                exited.append(protocol.exited)
-                return reactor.spawnProcess(protocol, *arguments, **named)
+        def noting(*arguments: Any) -> Child:
+            children.append(spawn(*arguments))
+            return children[-1]
 
-        self.scripts.processes = Noting()
+        self.patch(runscript, "spawn", noting)
         self.assertRaises(OSError, runscript.start, self.scripts, Full(path=job.path, seal=SEAL))
-        self.assertEqual(await exited[0], 125)
+        self.assertEqual(await children[0].exited, 125)
         self.assertFalse((job.path / "ran").exists())
         self.assertFalse(runscript.is_running(job))
 
