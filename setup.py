@@ -34,6 +34,7 @@ MYSQLCLIENT = [
 BENCH = [
     *MYSQLCLIENT,  # what a server with much to do should have
     "matplotlib>=3.10",  # the plot of docs/performance.md
+    "celery[redis]>=5.5",  # what the end-to-end benchmark is compared with
 ]
 TEST = [
     *POSTGRESQL,  # one contract on all three databases
@@ -46,7 +47,8 @@ TEST = [
     "mypy-zope>=1.0.14",  # types of Twisted's interfaces
     "lxml-stubs>=0.5",  # types of lxml
     "types-PyMySQL>=1.1",  # types of PyMySQL
-    "types-mysqlclient>=2.2", "types-greenlet>=3.2",  # types of what the compiled driver needs
+    "types-mysqlclient>=2.2",  # types of mysqlclient
+    "types-greenlet>=3.2",  # types of greenlet
     "ruff>=0.12",  # lint and format
     "import-linter>=2.3",  # the layers of docs/architecture.md as a checked contract
 ]
