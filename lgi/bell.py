@@ -29,6 +29,7 @@ Heard = Callable[[str, Changes], None]
 _SUFFIX = ".bell"
 _LONGEST = 1 << 17  # bytes; the system takes somewhat more in one datagram
 _RETRY_SECONDS = 0.02
+GATHER_SECONDS = 0.003
 # What one ring says of jobs at most, of those that could not be told in time: it has to fit into a datagram.
 _MOST_JOBS = 4096
 
@@ -73,10 +74,35 @@ class Bell:
         self._reactor: Any = None
         self._late: dict[tuple[str, str], Changes] = {}
         self._timer: Any = None
+        self._soon: dict[str, Changes] = {}
+        self._gathering: Any = None
         self.heard: Heard = lambda _project, _changes: None
 
     def ring(self, project: str, changes: Changes) -> None:
-        """Tell the others, without waiting for any; a directory that is not there has nobody in it."""
+        """Tell the others, without waiting for any; a directory that is not there has nobody in it.
+
+        A bell that listens itself rings for all that changes within GATHER_SECONDS together.
+        """
+        if self._reactor is None:
+            self._ring(project, changes)
+            return
+        before = self._soon.get(project)
+        if before is not None and len(before.jobs) >= _MOST_JOBS:
+            self._ring(project, self._soon.pop(project))
+            before = None
+        self._soon[project] = changes if before is None else before | changes
+        if self._gathering is None:
+            self._gathering = self._reactor.callLater(GATHER_SECONDS, self._ring_all)
+
+    def _ring_all(self) -> None:
+        if self._gathering is not None and self._gathering.active():
+            self._gathering.cancel()
+        self._gathering = None
+        soon, self._soon = self._soon, {}
+        for project, changes in soon.items():
+            self._ring(project, changes)
+
+    def _ring(self, project: str, changes: Changes) -> None:
         try:
             self._open()
             names = os.listdir(self._folder)  # noqa: PTH208 - by its descriptor
@@ -128,7 +154,8 @@ class Bell:
         reactor.addReader(self)
 
     def close(self) -> None:
-        """Hear and ring nothing more. Twice is once."""
+        """Hear and ring nothing more, after what has been rung for last. Twice is once."""
+        self._ring_all()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -10,6 +10,7 @@ opened in a thread.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -70,18 +71,22 @@ class FibreConnection(DriverConnection):
 
     def close(self) -> None:
         """Close the connection."""
-        if self._line is not None:
-            self._line.end()
-            self._line = None
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
         super().close()
 
 
 @implementer(IReadDescriptor)
 class _Line:
-    """The socket of a connection, as the reactor sees it."""
+    """The socket of a connection, as the reactor sees it.
+
+    With a descriptor of its own: the driver closes its one when the connection is lost, and the next connection would
+    get the same number while the reactor still takes it for this one.
+    """
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self._descriptor = os.dup(descriptor)
         self._fibre: _Fibre | None = None
         self._reactor: Any = None
 
@@ -118,10 +123,15 @@ class _Line:
             fibre.owner.go_on(fibre)
 
     def end(self) -> None:
-        """Watch it no more."""
+        """Watch it no more; twice is once."""
         if self._reactor is not None:
             self._reactor.removeReader(self)
             self._reactor = None
+
+    def close(self) -> None:
+        """Watch it no more, ever."""
+        self.end()
+        os.close(self._descriptor)
 
 
 def prepare_engine(engine: Engine) -> None:

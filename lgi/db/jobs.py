@@ -10,6 +10,7 @@ from sqlalchemy import (
     Connection,
     Integer,
     Row,
+    Select,
     bindparam,
     case,
     delete,
@@ -310,27 +311,21 @@ def list_readable(
 @lru_cache(maxsize=64)
 def _listing(names: int, state: str, application: str) -> Prepared:
     readable = [
-        select(
-            _readable(name, state, application)
-            .order_by(job_access.c.job_id)
-            .limit(bindparam("end", type_=Integer))
-            .subquery()
-        )
+        _readable(name, state, application).order_by(job_access.c.job_id).limit(bindparam("end", type_=Integer))
         for name in numbered("name", names)
     ]
-    found = union(*readable).subquery()
-    page = (
-        select(found.c.job_id)
-        .order_by(found.c.job_id)
-        .offset(bindparam("start", type_=Integer))
-        .limit(bindparam("limit", type_=Integer))
-        .subquery()
-    )
-    return Prepared(
-        select(*_LISTED)
-        .select_from(page.join(job_queue, page.c.job_id == job_queue.c.job_id))
-        .order_by(job_queue.c.job_id)
-    )
+
+    def paged(found: Any) -> Select[Any]:
+        offset, limit = bindparam("start", type_=Integer), bindparam("limit", type_=Integer)
+        page = found.order_by(found.selected_columns.job_id).offset(offset).limit(limit).subquery()
+        return (
+            select(*_LISTED)
+            .select_from(page.join(job_queue, page.c.job_id == job_queue.c.job_id))
+            .order_by(page.c.job_id)
+        )
+
+    # SQLite takes no part of a union with an order and a limit of its own, MySQL no more tables than it must have.
+    return Prepared(paged(union(*(select(part.subquery()) for part in readable))), mysql=paged(union(*readable)))
 
 
 def _readable(name: Any, state: str, application: str) -> Any:

@@ -86,6 +86,7 @@ def _holding(*columns: ColumnElement[Any]) -> Prepared:
         .where(job_queue.c.job_id == bindparam("job_id"))
         .prefix_with("STRAIGHT_JOIN", dialect="mysql")
         .prefix_with("STRAIGHT_JOIN", dialect="mariadb")
+        .with_for_update()
     )
 
 

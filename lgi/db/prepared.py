@@ -32,13 +32,15 @@ def parameters_for(prefix: str, columns: Iterable[str]) -> dict[str, BindParamet
 class Prepared:
     """A statement of SQLAlchemy's with named parameters (`bindparam`), each of which is one plain value.
 
-    `postgresql` is the one for PostgreSQL, where that needs another.
+    `postgresql` and `mysql` are those for PostgreSQL, and for MySQL and MariaDB, where these need another.
     Rows come as the driver gives them: for columns of text, numbers and bytes that is what they are stored as.
     """
 
-    def __init__(self, statement: Executable, *, postgresql: Executable | None = None) -> None:
+    def __init__(
+        self, statement: Executable, *, postgresql: Executable | None = None, mysql: Executable | None = None
+    ) -> None:
         self._statement = statement
-        self._postgresql = statement if postgresql is None else postgresql
+        self._others = {"postgresql": postgresql, "mysql": mysql, "mariadb": mysql}
         self._texts: dict[str, tuple[str, Sequence[str] | None, Mapping[str, Any]]] = {}
 
     def __call__(self, connection: Connection, **values: object) -> CursorResult[*tuple[Any, ...]]:
@@ -64,7 +66,9 @@ class Prepared:
         return int(result.scalar_one() if connection.dialect.name == "postgresql" else result.lastrowid)
 
     def _written(self, dialect: Dialect) -> tuple[str, Sequence[str] | None, Mapping[str, Any]]:
-        statement: Any = self._postgresql if dialect.name == "postgresql" else self._statement
+        statement: Any = self._others.get(dialect.name)
+        if statement is None:
+            statement = self._statement
         compiled = statement.compile(dialect=dialect)
         fixed = {name: value for name, value in compiled.params.items() if value is not None}
         written = (str(compiled), compiled.positiontup if compiled.positional else None, fixed)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Column, Connection, Table, bindparam, update
+from sqlalchemy import Column, Connection, Table, bindparam, select, update
 
 from lgi.db.prepared import Prepared, numbered, values_of
 from lgi.db.schema import active_resources, job_queue
@@ -43,7 +43,8 @@ _COLUMNS: dict[str, tuple[Table, Column[Any], str]] = {
 @lru_cache(maxsize=2 * _AT_ONCE)
 def _writing(kind: str, number: int) -> Prepared:
     table, key, column = _COLUMNS[kind]
-    earlier = table.c[column] < bindparam("now")
-    return Prepared(
-        update(table).where(key.in_(numbered("number", number)), earlier).values({column: bindparam("now")})
-    )
+    these = key.in_(numbered("number", number)), table.c[column] < bindparam("now")
+    writing = update(table).values({column: bindparam("now")})
+    # PostgreSQL takes rows in whatever order it finds them, unless it is told.
+    in_order = select(key).where(*these).order_by(key).with_for_update()
+    return Prepared(writing.where(*these), postgresql=writing.where(key.in_(in_order)))

@@ -16,6 +16,34 @@ from lgi.model import Changes
 RINGS = 3000
 
 
+class GatheringTests(TestCase):
+    """Rings of a bell that much happens to."""
+
+    async def test_together(self) -> None:
+        """What changes at about the same time is one ring; closing keeps none back."""
+        folder = Path(self.mktemp()).absolute()
+        one, other = Bell(folder), Bell(folder)
+        self.addCleanup(other.close)
+        heard: list[tuple[str, Changes]] = []
+        complete: Deferred[None] = Deferred()
+
+        def hear(project: str, changes: Changes) -> None:
+            heard.append((project, changes))
+            if project == "last":
+                complete.callback(None)
+
+        other.heard = hear
+        one.listen(reactor)
+        other.listen(reactor)
+        one.ring("LGI", Changes(jobs=frozenset([1])))
+        one.ring("LGI", Changes(jobs=frozenset([2]), agenda=True))
+        one.ring("last", Changes(agenda=True))
+        one.close()
+        await complete
+        self.assertEqual(heard[0], ("LGI", Changes(jobs=frozenset([1, 2]), agenda=True)))
+        self.assertEqual(len(heard), 2)
+
+
 class BusyTests(TestCase):
     """Two bells in one process, of which one rings without letting the other hear."""
 
@@ -56,6 +84,7 @@ class BusyTests(TestCase):
         other.listen(reactor)
         for number in range(RINGS):
             one.ring("LGI", Changes(jobs=frozenset([number])))
+            one._ring_all()
         other.close()
         self.assertTrue(one._late)
         one._again()
