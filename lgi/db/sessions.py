@@ -19,17 +19,17 @@ _THIS = running_sessions.c.session_id == bindparam("session_id")
 _START = Prepared.numbering(running_sessions, ["resource_id", "session_time_stamp"])
 _END = Prepared(delete(running_sessions).where(_THIS))
 _KEEP = Prepared(update(running_sessions).where(_THIS).values(session_time_stamp=bindparam("now")))
-_OF_RESOURCE = (
+# The session alone is held, not its resource: that may have many sessions, whose calls need not wait for each other.
+_HELD = select(running_sessions).where(_THIS).with_for_update().subquery("held")
+_HOLD = Prepared(
     select(
         *active_resources.c,
-        running_sessions.c.session_time_stamp,
+        _HELD.c.session_time_stamp,
         exists().where(running_locks.c.session_id == bindparam("session_id")).label("has_locks"),
     )
-    .join(running_sessions, running_sessions.c.resource_id == active_resources.c.resource_id)
-    .where(active_resources.c.resource_name == bindparam("resource_name"), _THIS)
+    .join(_HELD, _HELD.c.resource_id == active_resources.c.resource_id)
+    .where(active_resources.c.resource_name == bindparam("resource_name"))
 )
-_HOLD = Prepared(_OF_RESOURCE.with_for_update())
-_HOLD_POSTGRESQL = Prepared(_OF_RESOURCE.with_for_update(of=running_sessions))
 
 
 def start_session(connection: Connection, resource_id: int, now: int) -> int:
@@ -52,8 +52,7 @@ def hold_session(connection: Connection, session_id: int, resource_name: str) ->
 
     Other calls of the session wait until the transaction ends. `has_locks` may be too old by the time of such a wait.
     """
-    statement = _HOLD_POSTGRESQL if connection.dialect.name == "postgresql" else _HOLD
-    row = statement(connection, session_id=session_id, resource_name=resource_name).one_or_none()
+    row = _HOLD(connection, session_id=session_id, resource_name=resource_name).one_or_none()
     if row is None:
         return None
     return HeldSession(

@@ -86,23 +86,17 @@ def _hold(connection: Connection, found: Iterable[Permit]) -> dict[Permit, Grant
     return {permit: hold_grant(connection, permit.grant, of_group=permit.of_group) for permit in limited}
 
 
-def _owners(
-    connection: Connection,
-    user: str,
-    groups: Sequence[str],
-    application: str,
-    grants: Grants,
-    held: Mapping[Permit, Grant | None],
-) -> tuple[str, ...]:
-    """The owners of a job that `user` submits with these groups, none if he may not or has reached his limit."""
-    for permit in permits(user, groups, application, grants):
+def _may_own(
+    connection: Connection, owner: str, application: str, grants: Grants, held: Mapping[Permit, Grant | None]
+) -> bool:
+    """Whether a resource may submit one more job for an owner: whether one of his permits leaves room."""
+    for permit in permits(owner, [owner], application, grants):
         if permit.grant.job_limit:
             grant = held[permit]
             if grant is None or not leaves_room(grant, *count_owned(connection, permit.owner, grant.application)):
                 continue
-        denied = denied_groups(groups, application, grants)
-        return tuple(dict.fromkeys((user, *(group for group in groups if group not in denied))))
-    return ()
+        return True
+    return False
 
 
 def _new_job(project: Project, posted: Submission, repository: str, now: int, **fields: object) -> Job:
@@ -202,10 +196,8 @@ def _submit_of_user(
     size: int,
     now: int,
 ) -> Job:
-    held = _hold(connection, permits(user.name, user.groups, posted.application, grants))
-    owners = _owners(connection, user.name, user.groups, posted.application, grants, held)
-    if not owners:
-        raise LGIError(ErrorNumber.SUBMIT_REFUSED, posted.application)
+    denied = denied_groups(user.groups, posted.application, grants)
+    owners = tuple(dict.fromkeys((user.name, *(group for group in user.groups if group not in denied))))
     job = _new_job(
         project,
         posted,
@@ -228,7 +220,25 @@ def _submit_of_user(
         raise _SubmittedMeanwhile(ErrorNumber.OVERLOADED, text, timeout=project.limits.back_off) from None
     _charge(connection, project, job)
     schedule(connection, SCHEDULE_CYCLE, now)
+    _check_limits(connection, posted.application, permits(user.name, user.groups, posted.application, grants))
     return attrs.evolve(job, job_id=job_id)
+
+
+def _check_limits(connection: Connection, application: str, found: Sequence[Permit]) -> None:
+    """Raise LGIError(SUBMIT_REFUSED) unless one permit leaves room for the queued job, which is counted already.
+
+    Last of all: who submits under a limit waits for whoever else does, from here to the end of the transaction.
+    """
+    if any(not permit.grant.job_limit for permit in found):
+        return
+    held = _hold(connection, found)
+    for permit in found:
+        grant = held[permit]
+        if grant is not None:
+            active, total = count_owned(connection, permit.owner, grant.application)
+            if leaves_room(grant, active - 1, total - 1):
+                return
+    raise LGIError(ErrorNumber.SUBMIT_REFUSED, application)
 
 
 def _submit_without_files(
@@ -312,7 +322,7 @@ def _submit_of_resource(
     resource = resource_in_session(connection, caller, session_id, now)
     application = posted.application
     held = _hold(connection, (permit for owner in owners for permit in permits(owner, [owner], application, grants)))
-    allowed = tuple(owner for owner in owners if _owners(connection, owner, [owner], application, grants, held))
+    allowed = tuple(owner for owner in owners if _may_own(connection, owner, application, grants, held))
     if not allowed:
         raise LGIError(ErrorNumber.NO_OWNER_MAY_SUBMIT, posted.application)
     job = _new_job(
