@@ -14,7 +14,9 @@ from lgi.db.database import database_url, make_engine
 from lgi.db.jobs import fetch_job, insert_job
 from lgi.db.resources import register
 from lgi.db.schema import metadata
+from lgi.db.sessions import HeldSession, hold_session, keep_alive
 from lgi.db.upgrade import upgrade_schema
+from lgi.errors import ErrorNumber, LGIError
 from lgi.model import Job
 from lgi.repository.names import new_repository_name
 from lgi.states import JobState
@@ -191,6 +193,14 @@ def read(engine: Engine, function: Callable[..., R], *args: Any, **kwargs: Any) 
     """Run a function in a transaction on a given engine, as another process would."""
     with engine.begin() as connection:
         return function(connection, *args, **kwargs)
+
+
+def call_in(connection: Connection, session_id: int, now: int, resource_name: str = RESOURCE) -> HeldSession:
+    """What a call in a session begins with; raises LGIError(SESSION_ENDED)."""
+    held = hold_session(connection, session_id, resource_name)
+    if held is None:
+        raise LGIError(ErrorNumber.SESSION_ENDED)
+    return keep_alive(connection, held, now)
 
 
 def rows(connection: Connection, table: Any) -> int:

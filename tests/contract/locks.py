@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Engine, insert
+
 from lgi.db.jobs import fetch_job, update_job
 from lgi.db.locks import (
     claim_offers,
     fetch_lock,
     held_lock,
+    hold_locked_job,
     lock_job,
     locked_by_session,
     session_holds_locks,
     unlock_jobs,
 )
 from lgi.db.schema import job_offers, job_queue, running_locks, running_sessions
-from lgi.db.sessions import SESSION_SECONDS, end_session, require_session, stale_sessions, start_session
+from lgi.db.sessions import (
+    SESSION_SECONDS,
+    STAMP_SECONDS,
+    end_session,
+    hold_session,
+    stale_sessions,
+    start_session,
+)
 from lgi.errors import ErrorNumber, LGIError
 from lgi.model import Job, Lock
-from tests.contract.case import APPLICATION, NOW, RESOURCE, THREADS, ContractCase, rows
+from tests.contract.case import APPLICATION, NOW, RESOURCE, THREADS, ContractCase, call_in, rows
+
+_KEY = "uq_running_locks_job_id"
 
 
 class LocksContract(ContractCase):
@@ -133,39 +145,96 @@ class LocksContract(ContractCase):
         self.assertTrue(self.run_in(session_holds_locks, 5))
         self.assertFalse(self.run_in(session_holds_locks, 7))
 
+    def test_a_job_is_changed_by_the_session_that_holds_it(self) -> None:
+        job_id = self.submit(output=b"out")
+        self.lock(job_id, 3, 4)
+        held = self.run_in(hold_locked_job, job_id, resource_id=3, session_id=4)
+        self.assertEqual(held, self.fetch(job_id))
+        self.assertEqual((held.output, held.lock_state), (b"out", 1))
+
+    def test_a_job_is_not_changed_by_others(self) -> None:
+        job_id, free = self.submit(), self.submit()
+        self.lock(job_id, 3, 4)
+        number = ErrorNumber.JOB_NOT_LOCKED
+        self.refused(number, hold_locked_job, job_id, resource_id=3, session_id=5)
+        self.refused(number, hold_locked_job, job_id, resource_id=2, session_id=4)
+        self.refused(number, hold_locked_job, free, resource_id=3, session_id=4)
+        self.run_in(unlock_jobs, [job_id])
+        self.refused(number, hold_locked_job, job_id, resource_id=3, session_id=4)
+        self.refused(ErrorNumber.JOB_UNKNOWN, hold_locked_job, free + 1, resource_id=3, session_id=4)
+
+    def test_a_job_with_two_locks_is_nobodys(self) -> None:
+        job_id = self.submit()
+        self.lock(job_id, 3, 4)
+        lift_key(self.engine)
+        self.addCleanup(restore_key, self.engine)
+        values = {"job_id": job_id, "resource_id": 3, "lock_time": NOW, "session_id": 5}
+        self.run_in(lambda connection: connection.execute(insert(running_locks), values))
+        for session_id in (4, 5, 6):
+            self.refused(ErrorNumber.SEVERAL_LOCKS, hold_locked_job, job_id, resource_id=3, session_id=session_id)
+        self.refused(ErrorNumber.SEVERAL_LOCKS, fetch_lock, job_id)
+
+    def session(self, name: str = RESOURCE) -> int:
+        """Start a session of a resource."""
+        return self.run_in(start_session, self.register(name), NOW)
+
     def test_ended_session_frees_its_jobs_and_no_others(self) -> None:
-        session_id = self.run_in(start_session, 1, NOW)
+        session_id = self.session()
         mine, others = self.submit(), self.submit()
         self.lock(mine, 1, session_id)
         self.lock(others, 1, session_id + 1)
         self.assertEqual(self.run_in(end_session, session_id), [mine])
         self.assertEqual(self.offered(), [mine])
         self.assertIsNotNone(self.run_in(fetch_lock, others))
-        self.refused(ErrorNumber.SESSION_ENDED, require_session, session_id, 1, NOW)
+        self.refused(ErrorNumber.SESSION_ENDED, call_in, session_id, NOW)
         self.assertEqual(self.run_in(end_session, session_id), [])
 
     def test_session_lasts_thirty_minutes_from_its_last_call(self) -> None:
         self.assertEqual(SESSION_SECONDS, 1800)
-        session_id = self.run_in(start_session, 1, NOW)
+        session_id = self.session()
         last = NOW + 1799
-        self.run_in(require_session, session_id, 1, last)
+        self.assertEqual(self.run_in(call_in, session_id, last).stamp, last)
         self.assertEqual(self.run_in(stale_sessions, last + 1799, 99), [])
-        self.run_in(require_session, session_id, 1, last)
+        self.run_in(call_in, session_id, last)
         self.assertEqual(self.run_in(stale_sessions, last + 1800, 99), [session_id])
-        self.refused(ErrorNumber.SESSION_ENDED, require_session, session_id, 1, last + 1800)
+        self.refused(ErrorNumber.SESSION_ENDED, call_in, session_id, last + 1800)
         # Being refused does not keep it alive.
         self.assertEqual(self.run_in(stale_sessions, last + 1800, 99), [session_id])
 
     def test_session_is_its_resources_own(self) -> None:
-        session_id = self.run_in(start_session, 1, NOW)
-        self.refused(ErrorNumber.SESSION_ENDED, require_session, session_id, 2, NOW)
-        self.refused(ErrorNumber.SESSION_ENDED, require_session, session_id + 1, 1, NOW)
-        self.run_in(require_session, session_id, 1, NOW)
+        session_id, other = self.session(), "other@host"
+        self.register(other)
+        self.refused(ErrorNumber.SESSION_ENDED, call_in, session_id, NOW, other)
+        self.refused(ErrorNumber.SESSION_ENDED, call_in, session_id, NOW, "unknown@host")
+        self.refused(ErrorNumber.SESSION_ENDED, call_in, session_id + 1, NOW)
+        held = self.run_in(call_in, session_id, NOW)
+        self.assertEqual((held.session_id, held.resource.resource_name), (session_id, RESOURCE))
+
+    def test_session_says_whether_it_holds_locks(self) -> None:
+        session_id = self.session()
+        job_id, others = self.submit(), self.submit()
+        self.lock(others, 1, session_id + 1)
+        self.assertFalse(self.run_in(call_in, session_id, NOW).has_locks)
+        self.lock(job_id, 1, session_id)
+        self.assertTrue(self.run_in(call_in, session_id, NOW).has_locks)
 
     def test_calls_in_the_same_second_keep_the_session(self) -> None:
-        session_id = self.run_in(start_session, 1, NOW)
+        session_id = self.session()
         for _ in range(3):
-            self.run_in(require_session, session_id, 1, NOW)
+            self.assertEqual(self.run_in(call_in, session_id, NOW).stamp, NOW)
+
+    def test_time_of_a_call_is_written_now_and_then(self) -> None:
+        session_id = self.session()
+
+        def stamp() -> int:
+            held = self.run_in(hold_session, session_id, RESOURCE)
+            assert held is not None
+            return held.stamp
+
+        self.run_in(call_in, session_id, NOW + STAMP_SECONDS - 1)
+        self.assertEqual(stamp(), NOW)
+        self.run_in(call_in, session_id, NOW + STAMP_SECONDS)
+        self.assertEqual(stamp(), NOW + STAMP_SECONDS)
 
     def test_sessions_have_numbers_of_their_own(self) -> None:
         first = self.run_in(start_session, 1, NOW)
@@ -184,3 +253,27 @@ class LocksContract(ContractCase):
         self.lock(job_id)
         self.run_in(unlock_jobs, [job_id])
         self.assertEqual(self.fetch(job_id), before)
+
+
+def lift_key(engine: Engine) -> None:
+    """Take away what keeps a job from having two locks, as it was in databases of former programs."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            [text] = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = 'running_locks'").one()
+            found = connection.execute(running_locks.select()).mappings().all()
+            running_locks.drop(connection)
+            connection.exec_driver_sql(text.replace(f"CONSTRAINT {_KEY} UNIQUE", "CHECK"))
+            connection.execute(insert(running_locks), [dict(row) for row in found])
+        elif engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"ALTER TABLE running_locks DROP CONSTRAINT {_KEY}")
+        else:
+            connection.exec_driver_sql(f"ALTER TABLE running_locks DROP INDEX {_KEY}")
+
+
+def restore_key(engine: Engine) -> None:
+    """The tables of servers serve later tests."""
+    if engine.dialect.name == "sqlite":
+        return
+    with engine.begin() as connection:
+        connection.execute(running_locks.delete())
+        connection.exec_driver_sql(f"ALTER TABLE running_locks ADD CONSTRAINT {_KEY} UNIQUE (job_id)")

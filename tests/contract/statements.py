@@ -120,9 +120,12 @@ class CallsCase(LoadCase):
     async def check_job_state_of_a_resource(self) -> None:
         job = self.fetch(9)
         self.assertTrue(self.run_in(update_job, job, {"state": "running"}))
-        _resource, found = await self.statements(3, lambda: work.state(self.server, caller(RESOURCE), 9))
-        self.assertEqual(found.state, JobState.RUNNING)
-        self.assertEqual(self.fetch(9).daemon_pulse, self.time)
+        resource, found = await self.statements(1, lambda: work.state(self.server, caller(RESOURCE), 9))
+        self.assertEqual((found.state, resource.last_call_time), (JobState.RUNNING, self.time))
+        asked = self.time
+        # With those of all others: one statement for the jobs, and one for the resources.
+        await self.statements(2, self.server.pulses.stop)
+        self.assertEqual(self.fetch(9).daemon_pulse, asked)
 
     async def check_job_state_of_a_user(self) -> None:
         queued = self.count(job_queue.c.state == "queued", job_queue.c.owners.like("mark,%"))

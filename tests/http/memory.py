@@ -30,7 +30,8 @@ from lgi.httpd.peer import Caller
 from lgi.httpd.spool import Spool, SpooledFile
 from lgi.identity import parse_common_name
 from lgi.model import Grant, ServerFlag
-from lgi.server.service import make_site
+from lgi.server.project import Project
+from lgi.server.service import Ending, make_site
 from lgi.setup import open_databases, repositories_of
 from lgi.sync import Neighbours
 
@@ -216,9 +217,19 @@ class MemoryServer:
             )
         allow_user(connection, Grant(name="any", application="any", job_limit=0))
 
-    def stop(self) -> None:
+    @property
+    def project(self) -> Project:
+        """The project as the site has it."""
+        assert isinstance(self.site.drain, Ending)
+        return self.site.drain.projects.by_name[PROJECT]
+
+    def stop(self) -> Deferred[None]:
         """Close everything."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
         self.site.doStop()
+        await self.project.pulses.stop()
         self.database.stop()
 
     def connect(self, common_name: str) -> tuple[Any, Transport]:

@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 
 from lgi.db.jobs import fetch_job
 from lgi.db.log import entries_of_job
-from lgi.db.schema import job_offers, job_queue, running_locks, running_sessions
+from lgi.db.schema import active_resources, job_offers, job_queue, running_locks, running_sessions
 from lgi.db.sessions import SESSION_SECONDS
 from lgi.model import Job
 from lgi.scheduler.work import end_stale_sessions
@@ -238,14 +238,39 @@ class LifeTests(WorkCase):
         self.assertEqual(job_ids(await self.work(await self.server.session())), [job_id])
 
     async def test_pulse(self) -> None:
-        """Asking for the state of a running job says that somebody looks after it."""
+        """Asking for the state of a running job says that somebody looks after it, and that the resource calls."""
+        (job_id, _session), queued = await self.server.running_job(), await self.server.submit()
+        others, _session = await self.server.running_job(who=OTHER_RESOURCE)
+
+        def forget(connection: Connection) -> None:
+            connection.execute(update(job_queue).values(daemon_pulse=1))
+            connection.execute(update(active_resources).values(last_call_time=1))
+
+        await self.change(forget)
+        for number in (job_id, queued):
+            await self.server.resource("job_state", job_id=number)
+        refused = await self.server.resource("job_state", job_id=others)
+        self.assertEqual(refused.number(), 24)
+        # At the latest when the server ends.
+        await self.server.site.drain()
+        pulses = dict(await self.change(_columns, job_queue.c.job_id, job_queue.c.daemon_pulse))
+        self.assertGreater(pulses.pop(job_id), 1)
+        self.assertEqual(pulses, {queued: 1, others: 1})
+        calls = dict(await self.change(_columns, active_resources.c.resource_name, active_resources.c.last_call_time))
+        self.assertGreater(calls["resource1@localhost"], 1)
+        self.assertEqual(calls["resource2@localhost"], 1)
+
+    async def test_state_is_answered_without_writing(self) -> None:
+        """A daemon waits for nobody who writes."""
         job_id, _session = await self.server.running_job()
-        statement = update(job_queue).values(daemon_pulse=1)
-        await self.change(lambda connection: connection.execute(statement))
-        await self.server.resource("job_state", job_id=job_id)
-        job = await self.job(job_id)
-        assert job is not None
-        self.assertGreater(job.daemon_pulse, 1)
+        with self.server.database.engine.begin() as other:
+            other.execute(update(job_queue).values(priority=1))
+            answer = await self.server.resource("job_state", job_id=job_id)
+        self.assertEqual(answer.value("state"), "running")
+
+
+def _columns(connection: Connection, *columns: Any) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in connection.execute(select(*columns))]
 
 
 class SpecificsTests(WorkCase):
