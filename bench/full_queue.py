@@ -212,4 +212,5 @@ class Queue:
             "COMMIT",
         )
         for (name,) in submitted:
-            shutil.rmtree(self.grid.root / "repository" / str(name)[-3:] / str(name))
+            # A job without files has none.
+            shutil.rmtree(self.grid.root / "repository" / str(name)[-3:] / str(name), ignore_errors=True)

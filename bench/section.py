@@ -32,7 +32,7 @@ def conditions(queue: Queue, wanted: Wanted, load: float) -> list[str]:
     models = (line.partition(":")[2].strip() for line in about if line.startswith("model name"))
     processor = next(models, platform.machine())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("Twisted", "SQLAlchemy", "PyMySQL", "pyOpenSSL"))
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("Twisted", "SQLAlchemy", "mysqlclient", "pyOpenSSL"))
     return [
         f"{len(os.sched_getaffinity(0))} cores ({processor}), {memory:.0f} GiB, shared by load generator, server and "
         f"database. Python {platform.python_version()}, {libraries}, {ssl.OPENSSL_VERSION}, MariaDB {database}. "
