@@ -14,7 +14,9 @@ from lgi.db.database import database_url, make_engine
 from lgi.db.jobs import fetch_job, insert_job
 from lgi.db.resources import register
 from lgi.db.schema import metadata
+from lgi.db.sessions import hold_session, keep_alive
 from lgi.db.upgrade import upgrade_schema
+from lgi.errors import ErrorNumber, LGIError
 from lgi.model import Job
 from lgi.repository.names import new_repository_name
 from lgi.states import JobState
@@ -42,6 +44,14 @@ def job(**changes: Any) -> Job:
         "priority": NOW,
     }
     return Job(**values | changes)
+
+
+def keep_session(connection: Connection, session_id: int, name: str, now: int) -> None:
+    """Hold a session of a resource that was registered, and let it go on; raises LGIError(SESSION_ENDED)."""
+    held = hold_session(connection, session_id, name)
+    if held is None:
+        raise LGIError(ErrorNumber.SESSION_ENDED)
+    keep_alive(connection, held, now)
 
 
 class ContractCase(TestCase):

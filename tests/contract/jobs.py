@@ -12,12 +12,12 @@ from lgi.db.jobs import (
     fetch_job,
     insert_job,
     list_readable,
-    pulse,
     update_job,
     without_pulse,
 )
 from lgi.db.locks import lock_job
 from lgi.db.log import entries_of_job
+from lgi.db.pulses import write_pulses
 from lgi.db.schema import job_access, job_log, job_offers, job_queue
 from lgi.lists import encode_list
 from lgi.states import JobState
@@ -200,7 +200,7 @@ class JobsContract(ContractCase):
         self.run_in(lock_job, held, resource_id=1, session_id=1, now=NOW)
         self.assertEqual({found.job_id for found in self.run_in(without_pulse, NOW, 99)}, {lost, aborting})
         self.assertEqual(len(self.run_in(without_pulse, NOW, 1)), 1)
-        self.run_in(pulse, lost, NOW)
+        self.run_in(write_pulses, {lost: NOW}, {})
         self.assertEqual([found.job_id for found in self.run_in(without_pulse, NOW, 99)], [aborting])
         self.assertEqual(self.fetch(fresh).daemon_pulse, NOW)
 

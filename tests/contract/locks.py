@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import attrs
+from sqlalchemy import select
+
 from lgi.db.jobs import fetch_job, update_job
 from lgi.db.locks import (
     claim_offers,
     fetch_lock,
     held_lock,
+    hold_locked_job,
+    hold_locked_jobs,
     lock_job,
     locked_by_session,
     session_holds_locks,
     unlock_jobs,
 )
 from lgi.db.schema import job_offers, job_queue, running_locks, running_sessions
-from lgi.db.sessions import SESSION_SECONDS, end_session, require_session, stale_sessions, start_session
+from lgi.db.sessions import SESSION_SECONDS, end_session, stale_sessions, start_session
 from lgi.errors import ErrorNumber, LGIError
 from lgi.model import Job, Lock
-from tests.contract.case import APPLICATION, NOW, RESOURCE, THREADS, ContractCase, rows
+from tests.contract.case import APPLICATION, NOW, RESOURCE, THREADS, ContractCase, keep_session, rows
 
 
 class LocksContract(ContractCase):
@@ -64,6 +69,49 @@ class LocksContract(ContractCase):
         self.refused(ErrorNumber.LOCK_REFUSED, lock_job, job_id, resource_id=2, session_id=2, now=NOW)
         self.assertEqual(self.run_in(fetch_lock, job_id), first)
         self.assertEqual((self.run_in(rows, running_locks), self.fetch(job_id).lock_state), (1, 1))
+
+    def test_who_changes_jobs_holds_them_and_their_locks(self) -> None:
+        """Nobody else gets at them until the end: neither an administrator nor the scheduler."""
+        mine, other = self.submit(), self.submit()
+        self.lock(mine, 3, 4)
+        self.lock(other, 5, 6)
+        free = {
+            table: select(table.c.job_id).order_by(table.c.job_id).with_for_update(skip_locked=True)
+            for table in (job_queue, running_locks)
+        }
+        ours = {"resource_id": 3, "session_id": 4}
+        for hold in (
+            lambda connection: held_lock(connection, mine, **ours),
+            lambda connection: hold_locked_job(connection, mine, **ours),
+            lambda connection: hold_locked_jobs(connection, [mine], inputs=False, **ours),
+        ):
+            with self.engine.begin() as connection:
+                hold(connection)
+                if connection.dialect.name == "sqlite":
+                    # There all others wait.
+                    self.assertTrue(connection.connection.dbapi_connection.in_transaction)  # type: ignore[union-attr]
+                    continue
+                for table, statement in free.items():
+                    found = self.run_in(lambda by, statement=statement: list(by.scalars(statement)))
+                    self.assertEqual(found, [other], table.name)
+
+    def test_several_jobs_are_held_or_said_not_to_be(self) -> None:
+        jobs = [self.submit(input=b"in", output=b"out") for _ in range(4)]
+        for job_id in jobs[:2]:
+            self.lock(job_id, 3, 4)
+        self.lock(jobs[2], 3, 5)
+        for inputs in (True, False):
+            found = self.run_in(hold_locked_jobs, [*reversed(jobs), 77], resource_id=3, session_id=4, inputs=inputs)
+            self.assertEqual(set(found), {*jobs, 77})
+            for job_id in jobs[:2]:
+                whole = self.fetch(job_id)
+                self.assertEqual(found[job_id], attrs.evolve(whole, input=b"in" if inputs else None, output=None))
+            refused = [found[job_id] for job_id in (*jobs[2:], 77)]
+            self.assertEqual(
+                [one.number for one in refused if isinstance(one, LGIError)],
+                [ErrorNumber.JOB_NOT_LOCKED, ErrorNumber.JOB_NOT_LOCKED, ErrorNumber.JOB_UNKNOWN],
+            )
+        self.assertEqual(self.run_in(hold_locked_jobs, [], resource_id=3, session_id=4, inputs=True), {})
 
     def test_job_that_is_not_there_cannot_be_locked(self) -> None:
         self.refused(ErrorNumber.LOCK_REFUSED, lock_job, 77, resource_id=1, session_id=1, now=NOW)
@@ -134,38 +182,40 @@ class LocksContract(ContractCase):
         self.assertFalse(self.run_in(session_holds_locks, 7))
 
     def test_ended_session_frees_its_jobs_and_no_others(self) -> None:
-        session_id = self.run_in(start_session, 1, NOW)
+        session_id = self.run_in(start_session, self.register(), NOW)
         mine, others = self.submit(), self.submit()
         self.lock(mine, 1, session_id)
         self.lock(others, 1, session_id + 1)
         self.assertEqual(self.run_in(end_session, session_id), [mine])
         self.assertEqual(self.offered(), [mine])
         self.assertIsNotNone(self.run_in(fetch_lock, others))
-        self.refused(ErrorNumber.SESSION_ENDED, require_session, session_id, 1, NOW)
+        self.refused(ErrorNumber.SESSION_ENDED, keep_session, session_id, RESOURCE, NOW)
         self.assertEqual(self.run_in(end_session, session_id), [])
 
     def test_session_lasts_thirty_minutes_from_its_last_call(self) -> None:
         self.assertEqual(SESSION_SECONDS, 1800)
-        session_id = self.run_in(start_session, 1, NOW)
+        session_id = self.run_in(start_session, self.register(), NOW)
         last = NOW + 1799
-        self.run_in(require_session, session_id, 1, last)
+        self.run_in(keep_session, session_id, RESOURCE, last)
         self.assertEqual(self.run_in(stale_sessions, last + 1799, 99), [])
-        self.run_in(require_session, session_id, 1, last)
+        self.run_in(keep_session, session_id, RESOURCE, last)
         self.assertEqual(self.run_in(stale_sessions, last + 1800, 99), [session_id])
-        self.refused(ErrorNumber.SESSION_ENDED, require_session, session_id, 1, last + 1800)
+        self.refused(ErrorNumber.SESSION_ENDED, keep_session, session_id, RESOURCE, last + 1800)
         # Being refused does not keep it alive.
         self.assertEqual(self.run_in(stale_sessions, last + 1800, 99), [session_id])
 
     def test_session_is_its_resources_own(self) -> None:
-        session_id = self.run_in(start_session, 1, NOW)
-        self.refused(ErrorNumber.SESSION_ENDED, require_session, session_id, 2, NOW)
-        self.refused(ErrorNumber.SESSION_ENDED, require_session, session_id + 1, 1, NOW)
-        self.run_in(require_session, session_id, 1, NOW)
+        session_id = self.run_in(start_session, self.register(), NOW)
+        self.register("resource2@localhost")
+        for name in ("resource2@localhost", "nobody"):
+            self.refused(ErrorNumber.SESSION_ENDED, keep_session, session_id, name, NOW)
+        self.refused(ErrorNumber.SESSION_ENDED, keep_session, session_id + 1, RESOURCE, NOW)
+        self.run_in(keep_session, session_id, RESOURCE, NOW)
 
     def test_calls_in_the_same_second_keep_the_session(self) -> None:
-        session_id = self.run_in(start_session, 1, NOW)
+        session_id = self.run_in(start_session, self.register(), NOW)
         for _ in range(3):
-            self.run_in(require_session, session_id, 1, NOW)
+            self.run_in(keep_session, session_id, RESOURCE, NOW)
 
     def test_sessions_have_numbers_of_their_own(self) -> None:
         first = self.run_in(start_session, 1, NOW)

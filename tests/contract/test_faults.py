@@ -16,16 +16,17 @@ from twisted.trial.unittest import TestCase
 
 from lgi.db.database import CommitUnknown, Database, database_url, make_engine
 from lgi.db.grants import allow_user
-from lgi.db.jobs import insert_job, offer, pulse, update_job, without_pulse
+from lgi.db.jobs import insert_job, offer, update_job, without_pulse
 from lgi.db.locks import claim_offers, lock_job, locked_by_session, unlock_jobs
+from lgi.db.pulses import write_pulses
 from lgi.db.schema import job_offers, job_queue, running_sessions, users_allowed
-from lgi.db.sessions import SESSION_SECONDS, end_session, require_session, stale_sessions, start_session
+from lgi.db.sessions import SESSION_SECONDS, end_session, stale_sessions, start_session
 from lgi.errors import ErrorNumber, LGIError
 from lgi.model import Grant
 from lgi.states import JobState
 from tests import mariadb
 from tests.contract import case
-from tests.contract.case import APPLICATION, NOW, RESOURCE, job, rows
+from tests.contract.case import APPLICATION, NOW, RESOURCE, job, keep_session, rows
 
 
 def overloaded(test: TestCase, problem: LGIError) -> None:
@@ -210,14 +211,14 @@ class MariaDBFaultTests(case.MariaDBCase, _Faults):
             self.assertEqual(self.run_in(claim, 3), [])
 
     def test_session_that_a_call_keeps_alive_is_not_taken_for_stale(self) -> None:
-        session_id = self.run_in(start_session, 1, NOW)
+        session_id = self.run_in(start_session, self.register(), NOW)
         with self.engine.begin() as call:
-            require_session(call, session_id, 1, NOW + SESSION_SECONDS - 1)
+            keep_session(call, session_id, RESOURCE, NOW + SESSION_SECONDS - 1)
             self.assertEqual(self.run_in(stale_sessions, NOW + SESSION_SECONDS, 9), [])
         self.assertEqual(self.run_in(stale_sessions, NOW + SESSION_SECONDS, 9), [])
 
     async def test_session_is_either_ended_or_kept_alive(self) -> None:
-        session_id = self.run_in(start_session, 1, NOW)
+        session_id = self.run_in(start_session, self.register(), NOW)
         database, found = self.open(), Event()
         ended: list[list[int]] = []
 
@@ -232,7 +233,7 @@ class MariaDBFaultTests(case.MariaDBCase, _Faults):
         def call(connection: Connection) -> None:
             # Comes while the scheduler is at it, with a clock that is a second behind.
             found.wait(30)
-            require_session(connection, session_id, 1, NOW + SESSION_SECONDS - 1)
+            keep_session(connection, session_id, RESOURCE, NOW + SESSION_SECONDS - 1)
 
         scheduler = Deferred.fromCoroutine(database.run("end", end_stale))
         try:
@@ -246,12 +247,12 @@ class MariaDBFaultTests(case.MariaDBCase, _Faults):
         self.assertEqual(self.run_in(rows, running_sessions), int(kept))
 
     def test_ending_a_session_frees_what_a_call_under_way_locks(self) -> None:
-        session_id = self.run_in(start_session, 1, NOW)
+        session_id = self.run_in(start_session, self.register(), NOW)
         job_id = self.submit()
         freed: list[list[int]] = []
         call = self.engine.connect()
         with call.begin():
-            require_session(call, session_id, 1, NOW)
+            keep_session(call, session_id, RESOURCE, NOW)
             lock_job(call, job_id, resource_id=1, session_id=session_id, now=NOW)
             ending = self.started(lambda: freed.append(self.run_in(end_session, session_id)))
             self.until_somebody_waits()
@@ -278,7 +279,7 @@ class MariaDBFaultTests(case.MariaDBCase, _Faults):
     def test_job_whose_pulse_is_coming_in_is_not_lost(self) -> None:
         job_id = self.submit(state=JobState.RUNNING, daemon_pulse=NOW - 9)
         with self.engine.begin() as call:
-            pulse(call, job_id, NOW)
+            write_pulses(call, {job_id: NOW}, {})
             self.assertEqual(self.run_in(without_pulse, NOW, 9), [])
 
     def started(self, work: Callable[[], object]) -> Callable[[], None]:

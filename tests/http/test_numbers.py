@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, text, update
 from twisted.internet.defer import gatherResults
 
-from lgi.db import workers
+from lgi.db import connections
 from lgi.db.schema import running_sessions
 from lgi.wire.fields import DIGITS
 from tests.http.case import JOB, WHOLE, ServerCase
@@ -138,7 +138,7 @@ class DatabaseTests(ServerCase):
         folder = self.server.config.server.ca_certificate.parent.parent / "db"
         await self.freeze()
         # Whichever thread comes to it opens its connection anew.
-        self.patch(workers, "IDLE_SECONDS", -1)
+        self.patch(connections, "IDLE_SECONDS", -1)
         folder.rename(folder.with_name("away"))
         calls = [
             self.server.user("submit_job", **JOB, files=[("a", b"1")]),

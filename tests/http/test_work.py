@@ -243,6 +243,8 @@ class LifeTests(WorkCase):
         statement = update(job_queue).values(daemon_pulse=1)
         await self.change(lambda connection: connection.execute(statement))
         await self.server.resource("job_state", job_id=job_id)
+        # They are gathered, and what is left is written at the end.
+        await self.server.site.drain()
         job = await self.job(job_id)
         assert job is not None
         self.assertGreater(job.daemon_pulse, 1)
