@@ -18,13 +18,13 @@ app.conf.update(
 )
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]
 def process() -> int:
     """Start `true` and wait for its end."""
     return subprocess.run(["true"], check=True).returncode
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]
 def function() -> int:
     """Nothing at all."""
     return 0

@@ -16,14 +16,17 @@ ROOT = Path(__file__).resolve().parents[1]
 # Where calls read their fields: the routes, and what all of them use.
 _MODULES = [*sorted((ROOT / "lgi/server").glob("*.py"))]
 _KINDS = {"short": "text", "integer": "number", "long": "XML", "names": "list", "binhex": "hex"}
-_KINDS |= {"key": "key", "job_states": "states"}
+_KINDS |= {"key": "key", "job_states": "states", "count": "count"}
+FIRST = "_1"
+"""What stands behind the names of fields that are posted of each of several jobs."""
 REPOSITORY = "repository/repository_content.php"
 
 
 @attrs.frozen(kw_only=True)
 class Declared:
-    """How a call reads a field: `kind` is one of the words of the document's table of fields."""
+    """How a call reads a field: `kind` is one of the words of the document's table of fields, `name` is there too."""
 
+    name: str
     kind: str
     required: bool
 
@@ -34,6 +37,7 @@ class _Function(ast.NodeVisitor):
     def __init__(self, node: ast.AST) -> None:
         self.fields: dict[str, Declared] = {}
         self.names: set[str] = set()
+        self.numbered = False
         for child in ast.iter_child_nodes(node):
             self.visit(child)
 
@@ -49,7 +53,10 @@ class _Function(ast.NodeVisitor):
         kind = _KINDS.get(method.removeprefix("optional_"))
         if kind and node.args and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str):
             required = not method.startswith("optional_") and method != "binhex"
-            self.fields[node.args[0].value] = Declared(kind=kind, required=required)
+            name = node.args[0].value
+            self.fields[name] = Declared(name=name, kind=kind, required=required)
+        # It reads what is posted of one of several jobs.
+        self.numbered = self.numbered or method == "numbered"
         self.generic_visit(node)
 
 
@@ -86,13 +93,14 @@ def declared_fields() -> dict[str, dict[str, Declared]]:
     found = {}
     for path, module, name in _handlers():
         fields: dict[str, Declared] = {}
-        waiting, seen = [functions[module, name]], set[int]()
+        waiting, seen = [(functions[module, name], "")], set[int]()
         while waiting:
-            function = waiting.pop()
+            function, ending = waiting.pop()
             if id(function) in seen:
                 continue
             seen.add(id(function))
-            fields |= function.fields
-            waiting += [helpers[name] for name in function.names if name in helpers]
+            ending = FIRST if function.numbered else ending
+            fields |= {field + ending: declared for field, declared in function.fields.items()}
+            waiting += [(helpers[name], ending) for name in function.names if name in helpers]
         found[path] = fields
     return found

@@ -7,7 +7,7 @@ import re
 _XML_VALUES = re.compile(r"<(job_specifics|resource_capabilities)> .*? </\1>", re.DOTALL)
 _FILES = re.compile(r"(<file number=\"\d+\">.*?</file> )+", re.DOTALL)
 # What this server adds to the recorded answers, see docs/protocol.md.
-_ADDED = re.compile(r" <(work_wait|job_wait)> \d+ </\1>")
+_ADDED = re.compile(r" <(work_wait|job_wait|update_jobs)> \d+ </\1>")
 _VALUE = re.compile(r"(<(\w+)(?: [^>]*)?>) [^<>]* (</)")
 
 

@@ -231,6 +231,45 @@ def _changing(columns: tuple[str, ...]) -> Prepared:
     return Prepared(update(job_queue).where(_THIS, in_state).values(parameters_for("new_", columns)))
 
 
+def update_jobs(connection: Connection, changes: Sequence[tuple[Job, dict[str, Any]]]) -> None:
+    """Change columns of several jobs that the transaction holds and that are as it found them; see `update_job`.
+
+    One statement for all that change the same columns, and one for the counts.
+    """
+    alike: dict[tuple[str, ...], list[tuple[int, dict[str, Any]]]] = {}
+    tally = Tally()
+    for job, values in changes:
+        alike.setdefault(tuple(sorted(values)), []).append((job.job_id, values))
+        state = values.get("state", job.state.value)
+        if state != job.state.value:
+            tally.move(job.owners, job.read_access, job.application, job.state.value, state)
+    forced = connection.dialect.name in ("mysql", "mariadb")
+    for names, group in alike.items():
+        first = group[0][1]
+        common = tuple(name for name in names if all(values[name] == first[name] for _job_id, values in group))
+        posted = values_of("job", (job_id for job_id, _values in group))
+        posted |= {f"new_{name}": first[name] for name in common}
+        apart = tuple(name for name in names if name not in common)
+        for name in apart:
+            posted |= values_of(f"new_{name}", (values[name] for _job_id, values in group))
+        _changing_several(common, apart, len(group), forced)(connection, **posted)
+    tally.write(connection)
+
+
+@lru_cache(maxsize=256)
+def _changing_several(common: tuple[str, ...], apart: tuple[str, ...], number: int, forced: bool) -> Prepared:
+    jobs = range(number)
+    setting = [f"{name} = :new_{name}" for name in common]
+    for name in apart:
+        cases = " ".join(f"WHEN :job_{place} THEN :new_{name}_{place}" for place in jobs)
+        setting.append(f"{name} = CASE job_id {cases} END")
+    # Forced as in `_withdraw`.
+    table = "job_queue FORCE INDEX (PRIMARY)" if forced else "job_queue"
+    listed = ", ".join(f":job_{place}" for place in jobs)
+    # Nothing but names of columns and parameters is put in.
+    return Prepared(text(f"UPDATE {table} SET {', '.join(setting)} WHERE job_id IN ({listed})"))  # noqa: S608
+
+
 def delete_job(connection: Connection, job: Job, *, actor: str, now: int) -> bool:
     """Remove a job that nobody holds locked and that still is in its state; False, and nothing changed, otherwise.
 

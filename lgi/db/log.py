@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, insert, or_, select
 
 from lgi.db.changes import note
-from lgi.db.prepared import Prepared
+from lgi.db.prepared import Prepared, numbered, values_of
 from lgi.db.schema import job_log
 from lgi.model import Changes, LogEntry
 from lgi.states import JobState
@@ -30,6 +31,25 @@ def record(
     """Add one entry."""
     note(connection, Changes(jobs=frozenset([job_id])))
     _RECORD(connection, time=now, job_id=job_id, from_state=from_state, to_state=to_state, actor=actor, detail=detail)
+
+
+def record_moves(connection: Connection, moves: Sequence[tuple[int, str, str]], *, actor: str, now: int) -> None:
+    """Add an entry for each of `moves`, (job_id, from_state, to_state), in one statement; there is at least one."""
+    note(connection, Changes(jobs=frozenset(job_id for job_id, _from, _to in moves)))
+    values: dict[str, object] = {"time": now, "actor": actor, "detail": ""}
+    for name, column in zip(_MOVE, zip(*moves, strict=True), strict=True):
+        values |= values_of(name, column)
+    _recording(len(moves))(connection, **values)
+
+
+_MOVE = ("job_id", "from_state", "to_state")
+
+
+@lru_cache(maxsize=64)
+def _recording(number: int) -> Prepared:
+    same: dict[str, Any] = {name: bindparam(name) for name in ("time", "actor", "detail")}
+    moves = zip(*(numbered(name, number) for name in _MOVE), strict=True)
+    return Prepared(insert(job_log).inline().values([same | dict(zip(_MOVE, move, strict=True)) for move in moves]))
 
 
 def record_changes(

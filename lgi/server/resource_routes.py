@@ -15,12 +15,12 @@ from lgi.config import LimitsSection
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.router import Call, Handler
 from lgi.lists import encode_list
-from lgi.server import sessions, submit, work
+from lgi.server import reports, sessions, submit, work
 from lgi.server.members import look_up
 from lgi.server.project import Project, Projects
 from lgi.states import JobState
 from lgi.wire import resource_answers
-from lgi.wire.fields import PostedFields
+from lgi.wire.fields import JOBS, PostedFields
 
 
 def posted_job_state(fields: PostedFields) -> JobState | None:
@@ -62,6 +62,7 @@ class ResourceRoutes:
             "lock_job": self.lock,
             "unlock_job": self.unlock,
             "update_job": self.update,
+            "update_jobs": self.update_several,
             "submit_job": self.submit,
             "job_state": self.state,
             "request_resource_data": self.resource_data,
@@ -74,7 +75,9 @@ class ResourceRoutes:
         capabilities = call.fields.optional_long("capabilities")
         servers = await project.servers()
         resource, session_id = await sessions.sign_up(project, call.caller, capabilities)
-        return resource_answers.session(resource, project.name, servers, session_id, work_wait=self.limits.work_wait)
+        return resource_answers.session(
+            resource, project.name, servers, session_id, work_wait=self.limits.work_wait, update_jobs=JOBS
+        )
 
     async def sign_off(self, call: Call) -> str:
         """End a session."""
@@ -162,16 +165,19 @@ class ResourceRoutes:
         fields = call.fields
         session_id = posted_session(fields, ErrorNumber.LOCK_SEARCH_WITHOUT_SESSION)
         job_id = fields.integer("job_id")
-        posted = work.JobChanges(
-            state=posted_job_state(fields),
-            target_resources=fields.optional_names("target_resources") or None,
-            job_specifics=fields.optional_long("job_specifics"),
-            input=fields.binhex("input"),
-            output=fields.binhex("output"),
-        )
+        posted = attrs.evolve(posted_changes(fields), input=fields.binhex("input"))
         servers = await project.servers()
-        resource, job = await work.update(project, call.caller, session_id, job_id, posted)
+        resource, job = await reports.update(project, call.caller, session_id, job_id, posted)
         return resource_answers.resource_job(resource, project.name, servers, job, session_id=session_id)
+
+    async def update_several(self, call: Call) -> str:
+        """Change several locked jobs."""
+        project = self.projects.of(call)
+        session_id = posted_session(call.fields, ErrorNumber.LOCK_SEARCH_WITHOUT_SESSION)
+        posted = posted_reports(call.fields)
+        servers = await project.servers()
+        resource, found = await reports.update_several(project, call.caller, session_id, posted)
+        return resource_answers.resource_jobs(resource, project.name, servers, found, session_id=session_id)
 
     async def submit(self, call: Call) -> str:
         """Submit a job that is locked at once for the session."""
@@ -202,6 +208,40 @@ class ResourceRoutes:
         servers = await project.servers()
         resource, found = await project.database.run("look up", look_up, call.caller, name, project.now())
         return resource_answers.resource_data(resource, project.name, servers, found)
+
+
+def posted_changes(fields: PostedFields) -> reports.JobChanges:
+    """What is posted of a job that is held locked."""
+    return reports.JobChanges(
+        state=posted_job_state(fields),
+        target_resources=fields.optional_names("target_resources") or None,
+        job_specifics=fields.optional_long("job_specifics"),
+        output=fields.binhex("output"),
+    )
+
+
+def posted_reports(fields: PostedFields) -> dict[int, reports.JobChanges | LGIError]:
+    """What is posted of several jobs, by their numbers and in order, or what is wrong with that; raises LGIError.
+
+    Raised is what is wrong with the call: how many jobs they are, and which.
+    """
+    posted: dict[int, reports.JobChanges | LGIError] = {}
+    for number in range(1, fields.count("number_of_jobs") + 1):
+        job_id, changes = posted_report(fields, number)
+        if job_id in posted:
+            raise LGIError(ErrorNumber.JOB_ID_TOO_BIG, f"job {job_id} is in the call twice")
+        posted[job_id] = changes
+    return posted
+
+
+def posted_report(fields: PostedFields, number: int) -> tuple[int, reports.JobChanges | LGIError]:
+    """One of several jobs; see `posted_reports`."""
+    one = fields.numbered(number)
+    job_id = one.integer("job_id")
+    try:
+        return job_id, posted_changes(one)
+    except LGIError as problem:
+        return job_id, problem
 
 
 def posted_submission(fields: PostedFields) -> submit.Submission:

@@ -1,31 +1,25 @@
-"""What a resource does with jobs: ask for work, look at it, change it, look after it.
+"""What a resource does with jobs: ask for work, look at it, look after it.
 
-LGI 1.41, resource_request_work, resource_request_job_details, resource_update_job, resource_job_state.
+LGI 1.41, resource_request_work, resource_request_job_details, resource_job_state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 from sqlalchemy import Connection
 
-from lgi.db.events import SCHEDULE_CYCLE, schedule
-from lgi.db.jobs import update_job
 from lgi.db.locks import claim_offers, count_offers, hold_locked_job, session_holds_locks
-from lgi.db.log import record
 from lgi.db.resources import fetch_resource_and_job
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.peer import Caller
-from lgi.lists import ANY, encode_list
+from lgi.lists import ANY
 from lgi.model import Job, Resource
 from lgi.server.members import TOUCH_SECONDS, known_resource, note_call
 from lgi.server.project import Project
 from lgi.server.sessions import held_session, resource_in_session
-from lgi.states import TERMINAL, JobState, TransitionRefused, posted_state
-from lgi.wire.dialect import MalformedXML
-from lgi.wire.specifics import posted_specifics, with_repository
+from lgi.states import JobState
 
 # Deployed servers look no further than this many pages into the queue.
 PAGES = 16
@@ -116,88 +110,9 @@ async def details(project: Project, caller: Caller, session_id: int, job_id: int
     return await project.database.run("job details", _locked_job, caller, session_id, job_id, project.now())
 
 
-@attrs.frozen(kw_only=True)
-class JobChanges:
-    """What a resource posts of a job; None where it posts nothing."""
-
-    state: JobState | None = None
-    target_resources: tuple[str, ...] | None = None
-    job_specifics: str | None = None
-    input: bytes | None = None
-    output: bytes | None = None
-
-
 def targets_of(posted: tuple[str, ...]) -> tuple[str, ...]:
     """Posted targets in the form that is stored: `any` takes in all others."""
     return (ANY,) if ANY in posted else posted
-
-
-def _update(
-    connection: Connection,
-    project: Project,
-    caller: Caller,
-    session_id: int,
-    job_id: int,
-    posted: JobChanges,
-    now: int,
-) -> tuple[Resource, Job]:
-    resource, job = _locked_job(connection, caller, session_id, job_id, now)
-    try:
-        state = posted_state(job.state, posted.state or job.state)
-    except TransitionRefused as problem:
-        raise LGIError(ErrorNumber.STATE_MISSING, str(problem)) from None
-    if job.state in TERMINAL:
-        # A report that is repeated, since its answer was lost: the first one stands.
-        return resource, job
-    changes: dict[str, Any] = {}
-    if posted.target_resources is not None:
-        changes["target_resources"] = targets_of(posted.target_resources)
-    if posted.job_specifics is not None:
-        changes["job_specifics"] = with_repository(
-            posted.job_specifics,
-            project.repositories.location_of(job.repository),
-            project.repositories.url_of(job.repository),
-        )
-    if posted.input is not None:
-        changes["input"] = posted.input
-    if posted.output is not None:
-        changes["output"] = posted.output
-    if state is not job.state:
-        changes |= {"state": state, "state_time_stamp": now}
-    if state in (JobState.RUNNING, JobState.ABORTING):
-        changes["daemon_pulse"] = now
-    changed = attrs.evolve(job, **changes)
-    if changes:
-        columns = {name: encode_list(value) if isinstance(value, tuple) else value for name, value in changes.items()}
-        if "state" in columns:
-            columns["state"] = state.value
-        if not update_job(connection, job, columns):
-            raise LGIError(ErrorNumber.JOB_NOT_LOCKED)
-    if state is not job.state:
-        record(
-            connection,
-            job_id=job_id,
-            from_state=job.state.value,
-            to_state=state.value,
-            actor=resource.resource_name,
-            now=now,
-        )
-        schedule(connection, SCHEDULE_CYCLE, now)
-    return resource, changed
-
-
-async def update(
-    project: Project, caller: Caller, session_id: int, job_id: int, posted: JobChanges
-) -> tuple[Resource, Job]:
-    """Change a job that this session holds locked; returns it as it is then, with input and output."""
-    if posted.job_specifics is not None:
-        try:
-            posted = attrs.evolve(posted, job_specifics=posted_specifics(posted.job_specifics))
-        except MalformedXML as problem:
-            raise LGIError(ErrorNumber.SPECIFICS_MALFORMED, str(problem)) from None
-    return await project.database.run(
-        "update job", _update, project, caller, session_id, job_id, posted, project.now()
-    )
 
 
 def _state(connection: Connection, caller: Caller, job_id: int) -> tuple[Resource, Job]:

@@ -37,11 +37,16 @@ class Envelope:
 
     def wrap_error(self, error: LGIError) -> bytes:
         """An answer that reports an error by number."""
-        parts = [element("number", int(error.number)), element("message", error.message)]
-        if error.timeout is not None:
-            parts[-1] += " "
-            parts.append(element("timeout", error.timeout))
-        return self.wrap(raw_element("error", " ".join(parts)))
+        return self.wrap(error_element(error))
+
+
+def error_element(error: LGIError) -> str:
+    """An error by number, of a whole call or of one job of it."""
+    parts = [element("number", int(error.number)), element("message", error.message)]
+    if error.timeout is not None:
+        parts[-1] += " "
+        parts.append(element("timeout", error.timeout))
+    return raw_element("error", " ".join(parts))
 
 
 def files_element(files: Sequence[RepositoryFile]) -> str:

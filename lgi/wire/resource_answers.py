@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from lgi.errors import LGIError
 from lgi.lists import encode_list
 from lgi.model import Job, Lock, RepositoryFile, Resource
 from lgi.wire.answers import (
     Servers,
     access_elements,
+    error_element,
     job_content,
     numbered,
     owners_element,
@@ -43,12 +45,24 @@ def _offered_job(job: Job) -> str:
 
 
 def session(
-    resource: Resource, project: str, servers: Servers, session_id: int, *, work_wait: int | None = None
+    resource: Resource,
+    project: str,
+    servers: Servers,
+    session_id: int,
+    *,
+    work_wait: int = 0,
+    update_jobs: int = 0,
 ) -> str:
-    """Signup and signoff; with `work_wait` it is said for how many seconds the session may wait for work."""
+    """Signup and signoff.
+
+    With `work_wait` it is said for how many seconds the session may wait for work, with `update_jobs` how many jobs
+    it may change in one call.
+    """
     parts = [*_resource_head(resource, project, servers), *slave_elements(servers), element("session_id", session_id)]
     if work_wait:
         parts.append(element("work_wait", work_wait))
+    if update_jobs:
+        parts.append(element("update_jobs", update_jobs))
     return " " + " ".join(parts)
 
 
@@ -105,6 +119,25 @@ def resource_job(
     if session_id is not None:
         parts.append(element("session_id", session_id))
     return " " + " ".join((*parts, raw_element("job", job_content(job, files))))
+
+
+def resource_jobs(
+    resource: Resource, project: str, servers: Servers, found: Mapping[int, Job | LGIError], *, session_id: int
+) -> str:
+    """Update_jobs: each of the jobs, or why it was refused."""
+    parts = (
+        *_resource_head(resource, project, servers),
+        element("session_id", session_id),
+        element("number_of_jobs", len(found)),
+        *numbered("job", (_job_or_error(job_id, outcome) for job_id, outcome in found.items())),
+    )
+    return " " + " ".join(parts)
+
+
+def _job_or_error(job_id: int, outcome: Job | LGIError) -> str:
+    if isinstance(outcome, LGIError):
+        return f"{element('job_id', job_id)} {error_element(outcome)}"
+    return job_content(outcome)
 
 
 def lock(

@@ -20,7 +20,8 @@ from lgi.db.schema import job_queue
 from lgi.db.usage import used_by
 from lgi.errors import ErrorNumber, LGIError
 from lgi.model import Grant
-from lgi.server import jobs, sessions, submit, watching, work
+from lgi.repository.names import new_repository_name
+from lgi.server import jobs, reports, sessions, submit, watching, work
 from lgi.server.members import User
 from lgi.server.usage import Accounts
 from lgi.states import JobState
@@ -103,6 +104,36 @@ class CallsCase(LoadCase):
                 6, partial(work.request_work, self.server, caller(RESOURCE), wanted)
             )
             self.assertEqual(len(found), number, changes)
+
+    async def check_updates_of_jobs(self) -> None:
+        """As many statements for all that are changed as for one, also where what is written differs."""
+        session_id = await self.session()
+        _resource, _number, jobs = await work.request_work(
+            self.server, caller(RESOURCE), self.wanted(session_id, limit=32)
+        )
+        for job in jobs:
+            # Those of jobs in bulk are none.
+            self.assertTrue(self.run_in(update_job, job, {"repository": new_repository_name()}))
+        for state in (JobState.RUNNING, JobState.FINISHED):
+            posted: dict[int, reports.JobChanges | LGIError] = {
+                job.job_id: reports.JobChanges(
+                    state=state, job_specifics=f"<n> {job.job_id} </n>", output=b"%d" % job.job_id
+                )
+                for job in jobs
+            }
+            before = self.count(job_queue.c.state == state.value)
+            _resource, found = await self.statements(
+                8, partial(reports.update_several, self.server, caller(RESOURCE), session_id, posted)
+            )
+            self.assertEqual(list(found), [job.job_id for job in jobs])
+            for job in jobs:
+                stored = self.fetch(job.job_id)
+                self.assertEqual((stored.state, stored.output), (state, b"%d" % job.job_id))
+                self.assertIn(f"<n> {job.job_id} </n>", stored.job_specifics)
+            self.assertEqual(self.count(job_queue.c.state == state.value), before + len(jobs))
+        one = {jobs[0].job_id: reports.JobChanges(state=JobState.FINISHED)}
+        await self.statements(4, partial(reports.update_several, self.server, caller(RESOURCE), session_id, one))
+        await sessions.sign_off(self.server, caller(RESOURCE), session_id)
 
     async def check_count_of_work_and_refusal(self) -> None:
         session_id = await self.session()
@@ -189,6 +220,10 @@ class StatementsContract(CallsCase):
     async def test_request_work(self) -> None:
         self.load()
         await self.check_request_work()
+
+    async def test_updates_of_jobs(self) -> None:
+        self.load()
+        await self.check_updates_of_jobs()
 
     async def test_count_of_work_and_refusal(self) -> None:
         self.load()

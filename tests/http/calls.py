@@ -87,6 +87,8 @@ class CallsCase(ServersCase):
             "update_job": held
             | {"state": "running", "target_resources": "any", "job_specifics": "<b> 1 </b>"}
             | {"input": "63", "output": "64"},
+            "update_jobs": {"session_id": holder, "number_of_jobs": 1, "job_id_1": locked}
+            | {"state_1": "running", "target_resources_1": "any", "job_specifics_1": "<b> 1 </b>", "output_1": "64"},
             "submit_job": submission | {"session_id": idle, "state": "queued", "owners": "mark@localhost"},
             "job_state": {"job_id": free},
             "request_resource_data": {"resource_name": "resource2@localhost"},

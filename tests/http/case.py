@@ -56,6 +56,8 @@ class ServerCase(TestCase):
         """Start it."""
         self.server = MemoryServer(Path(self.mktemp()).absolute(), changes=self.changes, edits=self.edits)
         self.addCleanup(self.server.stop)
+        # Signs of life are written then.
+        self.addCleanup(lambda: self.run_now(self.server.site.drain()))
         self._frozen: Any = None
 
     def run_now(self, coroutine: object) -> Deferred[object]:

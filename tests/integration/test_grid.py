@@ -18,6 +18,9 @@ class GridTests(GridCase):
 
     def test_both_applications_finish_and_their_files_arrive(self) -> None:
         grid = self.make_grid()
+        requests = grid.root / "log" / "requests.log"
+        with grid.config.open("a") as config:
+            config.write(f'\n[log]\naccess = "{requests}"\n')
         grid.start_all()
         hello = grid.submit("-a", "hello_world", "--input", "hi there")
         argon = grid.submit(
@@ -29,6 +32,10 @@ class GridTests(GridCase):
         digest = hashlib.sha256(Path("results/energies.csv").read_bytes()).hexdigest()
         self.assertIn(f"sha256 {digest} energies.csv", grid.job(argon)["output"])
         self.assertEqual(grid.job_directories(), [])
+        # A daemon reports to a server that takes several jobs in a call by that call alone.
+        asked = requests.read_text()
+        self.assertIn("/resource_update_jobs.php", asked)
+        self.assertNotIn("/resource_update_job.php", asked)
 
     def test_a_running_job_is_aborted_on_request(self) -> None:
         grid = self.make_grid()

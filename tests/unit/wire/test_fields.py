@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from lgi.errors import ErrorNumber, LGIError
 from lgi.states import JobState
-from lgi.wire.fields import KEY, LIST, LONG, MISSING, RECEIVED_MAXIMUM, SHORT, TOO_BIG, PostedFields
+from lgi.wire.fields import JOBS, KEY, LIST, LONG, MISSING, RECEIVED_MAXIMUM, SHORT, TOO_BIG, PostedFields
 from tests.strategies import lists_of_names
 
 SHORTS = ("application", "state", "user", "project", "resource_name")
@@ -136,6 +136,35 @@ class FieldTests(SynchronousTestCase):
             said = self.refused(ErrorNumber.UPLOAD_FAILED, "submission_key", wrong)
             self.assertIn("submission_key", said)
 
+    def test_how_many_jobs(self) -> None:
+        for text, number in (("1", 1), (f" {JOBS}\n", JOBS), ("02", 2)):
+            self.assertEqual(posted(number_of_jobs=text).count("number_of_jobs"), number)
+        wrong: tuple[tuple[ErrorNumber, tuple[str | None, ...]], ...] = (
+            (ErrorNumber.LIMIT_TOO_BIG, ("0", str(JOBS + 1), "9" * 9, "1" * 10, None)),
+            (ErrorNumber.JOB_ID_MISSING, ("", "x", "-1", "1.0")),
+        )
+        for due, values in wrong:
+            for value in values:
+                error = self.assertRaises(LGIError, posted(number_of_jobs=value).count, "number_of_jobs")
+                self.assertEqual(error.number, due, value)
+                self.assertIn("number_of_jobs", str(error))
+        self.assertRaises(LGIError, posted().count, "number_of_jobs")
+
+    def test_fields_of_one_of_several_jobs(self) -> None:
+        fields = posted(
+            job_id="1", job_id_2="2", output_2="6162", state_2="running", state_22="queued", output_3=None
+        )
+        second = fields.numbered(2)
+        self.assertEqual((second.integer("job_id"), second.binhex("output")), (2, b"ab"))
+        self.assertEqual((second.optional_short("state"), second.optional_long("job_specifics")), ("running", None))
+        for read, name, number in (
+            (fields.numbered(3).integer, "job_id", ErrorNumber.JOB_ID_MISSING),
+            (fields.numbered(3).binhex, "output", ErrorNumber.OUTPUT_TOO_BIG),
+        ):
+            error = self.assertRaises(LGIError, read, name)
+            self.assertEqual(error.number, number)
+            self.assertIn(f"{name}_3", str(error))
+
     def test_jobs_and_their_states(self) -> None:
         read = reader("jobs")
         self.assertEqual(read(posted()), {})
@@ -214,5 +243,5 @@ class FieldTests(SynchronousTestCase):
 def _last(name: str) -> str:
     others = {"target_resources": "targets", "job_specifics": "specifics"}
     # Fields of ours take the number of the one they stand for.
-    others |= {"applications": "application", "wait": "limit", "cancel": "state"}
+    others |= {"applications": "application", "wait": "limit", "cancel": "state", "number_of_jobs": "limit"}
     return others.get(name, name).split("_")[-1]
