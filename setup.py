@@ -28,7 +28,7 @@ POSTGRESQL = [
     "psycopg[binary]>=3.2",  # PostgreSQL driver, for those who have one
 ]
 MYSQLCLIENT = [
-    "mysqlclient>=2.2",  # compiled driver for MariaDB and MySQL, taken where it is there: half the cost of a statement
+    "mysqlclient>=2.2",  # compiled driver for MariaDB and MySQL, taken where it is there: half the cost
     "greenlet>=3.2",  # transactions on it that wait without a thread
 ]
 BENCH = [

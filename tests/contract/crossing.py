@@ -25,14 +25,14 @@ from lgi.db.schema import job_log, job_offers, running_locks
 from lgi.db.sessions import STAMP_SECONDS, start_session
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.peer import Caller
-from lgi.server import sessions, work
+from lgi.server import reports, sessions, work
 from lgi.server.project import Project
 from lgi.states import JobState
 from tests.contract.case import APPLICATION, NOW, RESOURCE, call_in, rows
 from tests.contract.load import LoadCase, caller, fill
 
 OTHER = "resource2@localhost"
-RUNNING = work.JobChanges(state=JobState.RUNNING)
+RUNNING = reports.JobChanges(state=JobState.RUNNING)
 JOBS = 48
 ROUNDS = 6
 # What a call may be told whose lock an administrator has cleared.
@@ -85,7 +85,7 @@ class CrossingContract(LoadCase):
         await self.begin()
         await self.refused_after_clearing(
             ErrorNumber.JOB_NOT_LOCKED,
-            lambda: work.update(self.server, caller(RESOURCE), self.session_id, self.job_id, RUNNING),
+            lambda: reports.update(self.server, caller(RESOURCE), self.session_id, self.job_id, RUNNING),
         )
 
     async def test_unlock_waits_and_is_refused_after_the_lock_was_cleared(self) -> None:
@@ -181,7 +181,7 @@ class CrossingContract(LoadCase):
                 held = await database.read("held", locked_by_session, session_id)
                 calls: list[Coroutine[Any, Any, object]] = []
                 for job_id in held:
-                    calls.append(work.update(project, client, session_id, job_id, RUNNING))
+                    calls.append(reports.update(project, client, session_id, job_id, RUNNING))
                     if job_id % 3 == 0:
                         calls.append(database.run("clear", clear_lock, job_id))
                     calls.append(sessions.unlock(project, client, session_id, job_id))
