@@ -105,7 +105,9 @@ def _reachable(_instance: object, attribute: attrs.Attribute[str], value: str) -
         address = listen_address(value)
     except ValueError:
         address = ("", 0)
-    if address is not None and (not address[0] or ip_address(address[0]).is_unspecified):
+    # A port alone would be one on the loopback, where no other machine reaches it.
+    alone = value.strip().isdigit()
+    if alone or (address is not None and (not address[0] or ip_address(address[0]).is_unspecified)):
         raise ValueError(
             f"{attribute.name} is an address and a port where the other servers reach this one, such as "
             f"192.0.2.7:8444 or [2001:db8::7]:8444, not {value!r}"

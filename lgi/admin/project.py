@@ -41,6 +41,8 @@ ca_certificate_url = {ca_url}
 # idle_timeout = 120           # seconds that a client may keep silent, and a slow one beside 1 s for 1,000 bytes
 # processes = 0                # that share the port; 0: one for each core, or 1 with SQLite. See docs/operations.md
 # run_directory = "../run"     # where the server and its scheduler wake each other
+# bell = "192.0.2.7:8444"      # UDP, where servers on other machines with the same database wake this one
+# look = 1.0                   # seconds between looks for what others have changed
 
 [repository]
 directory = "../repository"
@@ -61,6 +63,7 @@ private_key = "../server/scheduler.key"
 # pulse_timeout = 3600         # seconds after which a job that no daemon looks after is queued again
 # record_days = 400            # for so long what happened to a deleted job can be looked up
 
+# What follows has its section's line commented out too.
 # [limits]
 # work_default = 32            # jobs that one request for work gets
 # list_default = 128           # jobs that one list shows
@@ -70,8 +73,16 @@ private_key = "../server/scheduler.key"
 # job_wait = 240               # seconds for which a user may wait for changes of jobs in one call
 # waiting = 4096               # resources, and users, that may wait; more are told to come back later
 
+# [metrics]
+# listen = "127.0.0.1:9464"    # for Prometheus; none if it is not said. See docs/monitoring.md
+
+# [log]
+# access = "../log/access.log" # a line for each request; none if it is not said
+# slow_call = 1.0              # seconds after which a call is told of; 0 for none
+
 [projects.{project}]
 database = {database}
+# threads = 8                  # transactions at the same time
 """
 
 

@@ -76,7 +76,8 @@ class AccessLog:
         self._lost = 0
 
     def open(self) -> None:
-        """Open the file, anew if it is open; raises OSError, and goes on with the old one then."""
+        """Open the file, anew if it is open, and make its directory; raises OSError, and goes on with the old one."""
+        self._file.parent.mkdir(mode=0o750, exist_ok=True)
         descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         self.flush()
         if self._descriptor is not None:
