@@ -121,9 +121,13 @@ class TransportTests(SynchronousTestCase):
         found = []
         while True:
             try:
-                found.append(self.client.read(MIB))
+                data = self.client.read(MIB)
             except ssl.SSLWantReadError:
+                data = b""
+            if not data:
+                # Nothing more has come, or TLS has ended.
                 return b"".join(found)
+            found.append(data)
 
     def test_together(self) -> None:
         """Small writes are one, in the next turn; at once where they are flushed, or the connection is closed."""
