@@ -38,7 +38,9 @@ class ProjectServer:
         self.root = root
         self.url = f"https://localhost:{port}/LGI"
         self.config = root / "etc" / "lgi-server.toml"
-        self.config.write_text(self.config.read_text().replace("# interval = 60 ", "interval = 2 "))
+        self.requests = root / "log" / "requests.log"
+        text = self.config.read_text().replace("# interval = 60 ", "interval = 2 ")
+        self.config.write_text(f'{text}\n[log]\naccess = "{self.requests}"\n')
         self.running: list[Program] = []
 
     def start(self) -> None:
@@ -158,8 +160,9 @@ class ServersTests(GridCase):
             self.assertIn("<session_id>", answer)
             self.assertIn("<number_of_slave_servers> 2 ", answer)
         # The slaves have asked, and have told nobody.
-        self.assertIn("servers/server_get_update.php", self.master.log())
-        self.assertNotIn("servers/server_run_update.php", self.master.log())
+        asked = self.master.requests.read_text()
+        self.assertIn("servers/server_get_update.php", asked)
+        self.assertNotIn("servers/server_run_update.php", asked)
         for slave in (self.first, self.second):
             refusal = slave.admin(*add, "denied", "--name", "x", *whole, status=1)
             self.assertIn("changes are made there: LGI@localhost", refusal)
