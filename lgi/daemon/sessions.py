@@ -7,13 +7,11 @@ is lost with the machine's power costs just that.
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
 
 import attrs
-
-from lgi.durable import read_regular
 
 DIRECTORY = ".lgi-daemon.sessions"
 
@@ -28,8 +26,17 @@ class OpenSession:
 
     @property
     def name(self) -> str:
-        """The name of its file."""
-        return sha256(f"{self.project} {self.url} {self.session_id}".encode()).hexdigest()[:32]
+        """The name of its file, which says all of it: a full disk has room for a name, but for nothing in it."""
+        said = json.dumps([self.project, self.url, self.session_id], separators=(",", ":"))
+        return urlsafe_b64encode(said.encode()).decode().rstrip("=")
+
+    @classmethod
+    def of(cls, name: str) -> OpenSession:
+        """The session that has a file of this name; raises ValueError, TypeError."""
+        project, url, session_id = json.loads(urlsafe_b64decode(name + "=" * (-len(name) % 4)))
+        if not (isinstance(project, str) and isinstance(url, str) and isinstance(session_id, int)):
+            raise TypeError("a name of something else")
+        return cls(project=project, url=url, session_id=session_id)
 
 
 class OpenSessions:
@@ -42,7 +49,7 @@ class OpenSessions:
         """It has been started."""
         with suppress(OSError):
             self._directory.mkdir(mode=0o700, exist_ok=True)
-            (self._directory / session.name).write_text(json.dumps(attrs.asdict(session)))
+            (self._directory / session.name).touch(mode=0o600)
 
     def remove(self, session: OpenSession) -> None:
         """It has ended."""
@@ -55,8 +62,8 @@ class OpenSessions:
         with suppress(OSError):
             for file in sorted(self._directory.iterdir()):
                 try:
-                    found.append(OpenSession(**json.loads(read_regular(file))))
-                except (OSError, ValueError, TypeError):
+                    found.append(OpenSession.of(file.name))
+                except (ValueError, TypeError):
                     with suppress(OSError):
                         file.unlink()
         return found
