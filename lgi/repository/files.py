@@ -101,8 +101,10 @@ class Repositories:
 
     def writers(self, repository: str) -> tuple[str, ...] | None:
         """The names in the access file of a repository, None if there is no such repository; raises OSError."""
-        found = self.store.writers(repository)
-        return found if found or self.is_there(repository) else None
+        if found := self.store.writers(repository):
+            return found
+        # Where it is there, it may have been made since its access file was looked for.
+        return self.store.writers(repository) if self.is_there(repository) else None
 
     def may_change(self, identity: Identity, writers: Sequence[str]) -> bool:
         """Whether the holder of a certificate may upload to and delete from a repository that these may change."""
