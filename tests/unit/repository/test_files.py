@@ -111,6 +111,26 @@ class AccessTests(SynchronousTestCase):
             self.assertEqual(self.may(*names), allowed, names)
 
 
+class MadeMeanwhileTests(SynchronousTestCase):
+    """A repository that another upload makes while somebody looks who may change it."""
+
+    def test_between_two_looks(self) -> None:
+        root = Path(self.mktemp())
+        repositories = Repositories.local(root=root, location="LGI@localhost", url="https://localhost/LGI/repository")
+        repositories.prepare()
+        self.assertIsNone(repositories.writers(NAME))
+        looks = LocalStore.writers
+
+        def late(store: LocalStore, repository: str) -> tuple[str, ...]:
+            found = looks(store, repository)
+            if not found:
+                repositories.create(repository, ["mark"], ())
+            return found
+
+        self.patch(LocalStore, "writers", late)
+        self.assertEqual(repositories.writers(NAME), ("mark",))
+
+
 class FileTests(SynchronousTestCase):
     """Making, filling and removing repositories."""
 
