@@ -118,7 +118,7 @@ class TransportTests(SynchronousTestCase):
     def received(self) -> bytes:
         """What the client can read of what was written until now."""
         self.exchange()
-        found = []
+        found: list[bytes] = []
         while True:
             try:
                 data = self.client.read(MIB)
