@@ -272,6 +272,7 @@ class RevocationList:
 
     def __init__(self, crl_file: Path, ca_file: Path) -> None:
         self._file = crl_file
+        self._path = str(crl_file)
         self._authorities = _load_authorities(ca_file)
         self._number = -1
         self._revoked: frozenset[int] = frozenset()
@@ -281,7 +282,7 @@ class RevocationList:
     def is_revoked(self, serial: int) -> bool:
         """Whether the certificate with this serial number has been revoked; cheap, and never raises."""
         try:
-            mark = _mark(self._file.stat())
+            mark = _mark(os.stat(self._path))  # noqa: PTH116 (asked for each request)
         except OSError:
             mark = ()
         if mark != self._seen:

@@ -78,12 +78,18 @@ class Tally:
     def write(self, connection: Connection) -> None:
         """Count what was tallied: one statement, on SQLite and PostgreSQL one more where there are new jobs."""
         changes = {key: number for key, number in self._changes.items() if number}
-        if changes and (not _change(connection, changes) and self._names):
+        if not changes:
+            return
+        adding, values = _added(connection, changes)
+        if not self._names:
+            adding.later(connection, **values)
+        # A row that is changed counts for two there, a new one for one: all of these were counted before.
+        elif adding(connection, **values).rowcount != 2 * len(changes) or connection.dialect.name not in _MYSQL:
             _write_names(connection, self._names)
 
 
-def _change(connection: Connection, changes: Mapping[Key, int]) -> bool:
-    """Add these numbers; whether all of these were counted in this slot before, False where that is not known."""
+def _added(connection: Connection, changes: Mapping[Key, int]) -> tuple[Prepared, dict[str, object]]:
+    """What adds these numbers, and with which values."""
     slot = connection.info.get(_SLOT)
     if slot is None:
         slot = connection.info[_SLOT] = next(_slots) % SLOTS
@@ -91,10 +97,7 @@ def _change(connection: Connection, changes: Mapping[Key, int]) -> bool:
     for place, (key, number) in enumerate(sorted(changes.items())):
         values |= {f"{name}{place}": value for name, value in zip("ksat", key, strict=True)}
         values[f"n{place}"] = number
-    mysql = connection.dialect.name in _MYSQL
-    result = _adding(mysql, len(changes))(connection, **values)
-    # A row that is changed counts for two there, a new one for one.
-    return mysql and result.rowcount == 2 * len(changes)
+    return _adding(connection.dialect.name in _MYSQL, len(changes)), values
 
 
 @lru_cache(maxsize=64)
@@ -176,4 +179,5 @@ def settle_counts(connection: Connection, found: Recount) -> None:
     _write_names(connection, found.sets)
     changes = sorted(found.differences.items())
     for first in range(0, len(changes), _ROWS):
-        _change(connection, dict(changes[first : first + _ROWS]))
+        adding, values = _added(connection, dict(changes[first : first + _ROWS]))
+        adding(connection, **values)

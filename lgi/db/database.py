@@ -14,7 +14,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from lgi.db.connections import CommitFailed
-from lgi.db.measure import UNMEASURED, Measure
+from lgi.db.direct import go_direct
+from lgi.db.measure import UNMEASURED, Measure, before_statement
 from lgi.db.trouble import disk_full, may_pass, shut
 from lgi.db.workers import Workers
 from lgi.errors import ErrorNumber, LGIError
@@ -81,6 +82,7 @@ def make_engine(url: URL, *, pool_size: int = 8, patience: int | None = None) ->
             )
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
+            event.listen(engine, "before_cursor_execute", before_statement)
             return engine
         options: dict[str, Any] = {"connect_timeout": 5}
         if url.get_backend_name() != "postgresql":
@@ -104,11 +106,13 @@ def make_engine(url: URL, *, pool_size: int = 8, patience: int | None = None) ->
         )
     except (NoSuchModuleError, ModuleNotFoundError) as problem:
         raise DatabaseURLError(f"no driver for {url.drivername!r} is installed: {problem}") from None
+    event.listen(engine, "before_cursor_execute", before_statement)
     if engine.dialect.driver == "mysqldb":
         # Only where it is installed.
         from lgi.db.fibres import prepare_engine
 
         prepare_engine(engine)
+        go_direct(engine)
     return engine
 
 
@@ -208,6 +212,10 @@ class Database:
             return await self._attempts(name, True, lambda connection: function(connection, *args, **kwargs), measure)
 
     async def _turn(self) -> None:
+        if self._writers.tokens:
+            # As it would, without the making of a Deferred that has fired already.
+            self._writers.tokens -= 1
+            return
         waiting: Deferred[Any] = self._writers.acquire()
         if not waiting.called:
             waiting.addTimeout(WAIT_SECONDS, self._reactor)

@@ -44,7 +44,7 @@ def schedule(connection: Connection, event: str, at: int) -> None:
         remember(connection, event, at)
     note(connection, Changes(agenda=True))
     statement = _SCHEDULE_POSTGRESQL if connection.dialect.name == "postgresql" else _SCHEDULE
-    statement(connection, event_time_stamp=at, event=event)
+    statement.later(connection, event_time_stamp=at, event=event)
 
 
 def due(connection: Connection, now: int, limit: int) -> list[tuple[int, str]]:

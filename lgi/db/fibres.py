@@ -36,12 +36,37 @@ WATCH_SECONDS = 1.0
 PATIENCE_SECONDS = 60
 
 
-class _Fibre(greenlet):
-    """A transaction that is being carried out; `problem` is raised in it where it waits."""
+_Task = tuple[Deferred[Any], bool, Callable[[Connection], Any]]
 
-    owner: Fibres
+
+class _Fibre(greenlet):
+    """Carries out one transaction after the other, on connections of its own.
+
+    Without a `task` it has ended one, with this `result`. A `problem` is raised in it where it waits. It is kept for
+    the next one, since each new one has to be given memory for its frames.
+    """
+
     problem: Exception | None = None
     since = 0.0
+
+    def __init__(self, owner: Fibres, connections: Connections) -> None:
+        super().__init__()
+        self.owner = owner
+        self.connections = connections
+        self.task: _Task | None = None
+        self.result: object = None
+
+    def run(self) -> None:
+        """Begin with the first."""
+        while self.task is not None:
+            _deferred, reading, function = self.task
+            try:
+                self.result = self.connections.do(reading, function)
+            except BaseException:
+                self.result = Failure()
+            self.task = None
+            assert self.parent is not None
+            self.parent.switch()
 
 
 class FibreConnection(DriverConnection):
@@ -49,8 +74,37 @@ class FibreConnection(DriverConnection):
 
     _line: _Line | None = None
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._later: list[bytes] = []
+        super().__init__(*arguments, **options)
+        self._gathers = "MariaDB" in self.get_server_info()
+
+    def later(self, query: bytes) -> None:
+        """Send a statement of which nothing is asked but that it is carried out, before the next one or with it.
+
+        Those that come before the end of a transaction are sent in one piece with it: each wait costs more than most
+        statements do. Only MariaDB takes several as one of which there is one answer.
+        """
+        if not self._gathers or self.get_autocommit():
+            self.query(query)
+        else:
+            self._later.append(query)
+
+    def _send_later(self, *last: bytes) -> None:
+        statements = [*self._later, *last]
+        self._later.clear()
+        if len(statements) == 1:
+            self._query(statements[0])
+        elif statements:
+            self._query(b"BEGIN NOT ATOMIC %s; END" % b"; ".join(statements))
+
     def query(self, query: bytes | bytearray) -> None:
         """Send a statement and wait for the beginning of its result; raises the driver's errors."""
+        if self._later:
+            self._send_later()
+        self._query(query)
+
+    def _query(self, query: bytes | bytearray) -> None:
         fibre = getcurrent()
         if not isinstance(fibre, _Fibre) or fibre.owner.stopped:
             super().query(query)
@@ -63,11 +117,12 @@ class FibreConnection(DriverConnection):
 
     def commit(self) -> None:
         """Commit; waits as a statement does."""
-        self.query(b"COMMIT")
+        self._send_later(b"COMMIT")
 
     def rollback(self) -> None:
         """Undo; waits as a statement does."""
-        self.query(b"ROLLBACK")
+        self._later.clear()
+        self._query(b"ROLLBACK")
 
     def close(self) -> None:
         """Close the connection."""
@@ -143,9 +198,6 @@ def prepare_engine(engine: Engine) -> None:
     event.listen(engine, "do_connect", connect)
 
 
-_Task = tuple[Deferred[Any], bool, Callable[[Connection], Any]]
-
-
 class Fibres:
     """Carries out so many transactions at a time, in the order in which they came.
 
@@ -157,9 +209,9 @@ class Fibres:
         self.stopped = False
         self._engine = engine
         self._patience = patience
-        self._free = [Connections(engine) for _ in range(number)]
+        self._free = [_Fibre(self, Connections(engine)) for _ in range(number)]
         self._tasks: deque[_Task] = deque()
-        self._running: dict[_Fibre, tuple[_Task, Connections]] = {}
+        self._running: set[_Fibre] = set()
         self._watch: Any = None
 
     def start(self) -> None:
@@ -176,7 +228,7 @@ class Fibres:
         for fibre in list(self._running):
             self.go_on(fibre)
         while self._free:
-            self._free.pop().close()
+            self._free.pop().connections.close()
 
     def do(self, reading: bool, function: Callable[[Connection], R]) -> Deferred[tuple[R, Changes]]:
         """Carry out `function` in a transaction; fails with what it raises, DBAPIError and CommitFailed among it."""
@@ -187,40 +239,41 @@ class Fibres:
 
     def _begin(self) -> None:
         while self._tasks and self._free:
-            task, connections = self._tasks.popleft(), self._free.pop()
-            if self.stopped or connections.is_open(task[1]):
-                self._carry_out(task, connections)
+            task, fibre = self._tasks.popleft(), self._free.pop()
+            if self.stopped or fibre.connections.is_open(task[1]):
+                self._carry_out(task, fibre)
             else:
-                deferToThread(connections.open, task[1]).addCallbacks(
-                    lambda _none, task=task, connections=connections: self._carry_out(task, connections),
-                    lambda failure, task=task, connections=connections: self._end(task, connections, failure),
+                deferToThread(fibre.connections.open, task[1]).addCallbacks(
+                    lambda _none, task=task, fibre=fibre: self._carry_out(task, fibre),
+                    lambda failure, task=task, fibre=fibre: self._end(task[0], fibre, failure),
                 )
 
-    def _carry_out(self, task: _Task, connections: Connections) -> None:
-        _deferred, reading, function = task
-        fibre = _Fibre(lambda: connections.do(reading, function))
-        fibre.owner = self
-        self._running[fibre] = task, connections
-        self.go_on(fibre)
+    def _carry_out(self, task: _Task, fibre: _Fibre) -> None:
+        fibre.task = task
+        self._running.add(fibre)
+        self._go_on(fibre, task[0])
 
     def go_on(self, fibre: _Fibre) -> None:
-        """Let a fibre run until it gives way or has ended."""
-        fibre.parent = getcurrent()
-        try:
-            result = fibre.switch()
-        except BaseException:
-            result = Failure()
-        if fibre.dead:
-            self._end(*self._running.pop(fibre), result)
+        """Let a fibre run until it gives way or has ended its transaction."""
+        assert fibre.task is not None
+        self._go_on(fibre, fibre.task[0])
 
-    def _end(self, task: _Task, connections: Connections, result: object) -> None:
+    def _go_on(self, fibre: _Fibre, deferred: Deferred[Any]) -> None:
+        fibre.parent = getcurrent()
+        fibre.switch()
+        if fibre.task is None:
+            self._running.discard(fibre)
+            result, fibre.result = fibre.result, None
+            self._end(deferred, fibre, result)
+
+    def _end(self, deferred: Deferred[Any], fibre: _Fibre, result: object) -> None:
         if self.stopped and not self._tasks:
-            connections.close()
+            fibre.connections.close()
         else:
-            self._free.append(connections)
+            self._free.append(fibre)
         # First the next one, which the server can work on while this one's caller goes on.
         self._begin()
-        task[0].callback(result)
+        deferred.callback(result)
 
     def give_way(self, fibre: _Fibre) -> None:
         """Return when the reactor has found something to read; raises what has gone wrong meanwhile."""

@@ -75,7 +75,7 @@ def hold_grant(connection: Connection, grant: Grant, *, of_group: bool) -> Grant
     Others who submit under it wait until the transaction ends, so that jobs can be counted and added.
     """
     holding = _HOLD_GROUP if of_group else _HOLD_USER
-    job_limit = holding(connection, name=grant.name, application=grant.application).scalar_one_or_none()
+    job_limit = holding(connection, name=grant.name, application=grant.application).scalar()
     return None if job_limit is None else Grant(name=grant.name, application=grant.application, job_limit=job_limit)
 
 

@@ -108,12 +108,13 @@ def insert_job(connection: Connection, job: Job, *, actor: str, submission_key: 
         for name in names
     ]
     values = values_of("kind", (kind for kind, _name in rows)) | values_of("name", (name for _kind, name in rows))
-    _giving_access(len(rows))(connection, job_id=job_id, **values)
-    if job.state is JobState.QUEUED and not job.lock_state:
-        offer(connection, job_id, job.application, job.target_resources, job.priority)
+    # First what is answered to, so that the others can be sent together.
     tally = Tally()
     tally.add(job.owners, job.read_access, job.application, job.state.value)
     tally.write(connection)
+    _giving_access(len(rows)).later(connection, job_id=job_id, **values)
+    if job.state is JobState.QUEUED and not job.lock_state:
+        offer(connection, job_id, job.application, job.target_resources, job.priority)
     record(connection, job_id=job_id, from_state="", to_state=job.state.value, actor=actor, now=job.state_time_stamp)
     return job_id
 
@@ -131,7 +132,7 @@ def offer(
     if not quietly:
         note(connection, Changes(offers=frozenset((application, target) for target in targets)))
     values = values_of("target", targets)
-    _offering(len(targets))(connection, application=application, priority=priority, job_id=job_id, **values)
+    _offering(len(targets)).later(connection, application=application, priority=priority, job_id=job_id, **values)
 
 
 @lru_cache(maxsize=64)
@@ -170,7 +171,7 @@ def _withdraw(number: int, forced: bool) -> Prepared:
 def withdraw(connection: Connection, job_ids: Sequence[int]) -> None:
     """Let no resource find these jobs."""
     forced = connection.dialect.name in ("mysql", "mariadb")
-    _withdraw(len(job_ids), forced)(connection, **values_of("job", job_ids))
+    _withdraw(len(job_ids), forced).later(connection, **values_of("job", job_ids))
 
 
 def fetch_job(connection: Connection, job_id: int, *, blobs: bool = False, for_update: bool = False) -> Job | None:
@@ -190,10 +191,10 @@ def fetch_of_repository(connection: Connection, repository: str) -> tuple[tuple[
 
     None if there is none.
     """
-    row = _OF_REPOSITORY(connection, repository=repository).mappings().one_or_none()
+    row = _OF_REPOSITORY(connection, repository=repository).one_or_none()
     if row is None:
         return None
-    return decode_list(row["write_access"]), row["state_time_stamp"], row["repository_size"]
+    return decode_list(row.write_access), row.state_time_stamp, row.repository_size
 
 
 def key_of(user: str, key: str) -> str:
@@ -207,14 +208,21 @@ def fetch_submitted(connection: Connection, submission_key: str) -> Job | None:
     return None if row is None else job_of_row(row)
 
 
-def update_job(connection: Connection, job: Job, changes: dict[str, Any], tally: Tally | None = None) -> bool:
+def update_job(
+    connection: Connection, job: Job, changes: dict[str, Any], tally: Tally | None = None, *, held: bool = False
+) -> bool:
     """Change columns of a job if it still is in the state that `job` says; False if it is not.
+
+    With `held` the transaction holds the job as it found it, and nothing is asked.
 
     Offers are not touched: a job that changes is locked, or its caller sees to them. Application, owners and readers
     never change. Who changes several jobs gives a `tally`, which is then his to write.
     """
     values = named("new_", changes)
-    if _changing(tuple(changes))(connection, job_id=job.job_id, state=job.state.value, **values).rowcount != 1:
+    changing = _changing(tuple(changes))
+    if held:
+        changing.later(connection, job_id=job.job_id, state=job.state.value, **values)
+    elif changing(connection, job_id=job.job_id, state=job.state.value, **values).rowcount != 1:
         return False
     state = changes.get("state", job.state.value)
     if state != job.state.value:
@@ -252,7 +260,7 @@ def update_jobs(connection: Connection, changes: Sequence[tuple[Job, dict[str, A
         apart = tuple(name for name in names if name not in common)
         for name in apart:
             posted |= values_of(f"new_{name}", (values[name] for _job_id, values in group))
-        _changing_several(common, apart, len(group), forced)(connection, **posted)
+        _changing_several(common, apart, len(group), forced).later(connection, **posted)
     tally.write(connection)
 
 
@@ -278,7 +286,7 @@ def delete_job(connection: Connection, job: Job, *, actor: str, now: int) -> boo
     if _DELETE(connection, job_id=job.job_id, state=job.state.value).rowcount != 1:
         return False
     withdraw(connection, [job.job_id])
-    _DELETE_ACCESS(connection, job_id=job.job_id)
+    _DELETE_ACCESS.later(connection, job_id=job.job_id)
     tally = Tally()
     tally.remove(job.owners, job.read_access, job.application, job.state.value)
     tally.write(connection)

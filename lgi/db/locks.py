@@ -7,8 +7,9 @@ withdraws offers first, so that all of them take rows in one order.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -53,7 +54,7 @@ def fetch_lock(connection: Connection, job_id: int) -> Lock | None:
     rows = _FETCH(connection, job_id=job_id).all()
     if len(rows) > 1:
         raise LGIError(ErrorNumber.SEVERAL_LOCKS)
-    return Lock(**rows[0]._mapping) if rows else None
+    return Lock(**rows[0]._asdict()) if rows else None
 
 
 _JOBS_OF_SESSION = Prepared(
@@ -92,7 +93,10 @@ def _holding(jobs: ColumnElement[bool], *columns: ColumnElement[Any]) -> Select[
 
 _HOLDER = (running_locks.c.resource_id, running_locks.c.session_id)
 _THIS = job_queue.c.job_id == bindparam("job_id")
-_HOLD_LOCK = Prepared(_holding(_THIS, *running_locks.c))
+_LOCK = attrgetter(*running_locks.c.keys())
+_OFFERED = (job_queue.c.state, job_queue.c.application, job_queue.c.target_resources, job_queue.c.priority)
+_QUEUED = job_queue.c.state == JobState.QUEUED.value
+_HOLD_LOCK = Prepared(_holding(_THIS, *running_locks.c, *_OFFERED))
 _HOLD_LOCKED = Prepared(_holding(_THIS, *WHOLE, *_HOLDER))
 
 
@@ -108,20 +112,26 @@ def _hold_several(number: int, inputs: bool) -> Prepared:
     )
 
 
-def held_lock(connection: Connection, job_id: int, *, resource_id: int, session_id: int) -> Lock:
-    """The lock this session holds on a job; nobody else changes the job or its lock until the end.
+def give_back(connection: Connection, job_id: int, *, resource_id: int, session_id: int) -> Lock:
+    """Take off the lock this session holds on a job, and return it; a job that is queued is on offer again.
 
-    Raises LGIError when there is none or it is another's.
+    Nobody is woken for it: a resource gives back what it does not want. Raises LGIError when there is no lock, or it
+    is another's.
     """
     rows = _HOLD_LOCK(connection, job_id=job_id).all()
     if not rows:
-        raise LGIError(ErrorNumber.LOCK_MISSING)
+        # A lock on a job that is gone is nothing that this could mend.
+        gone = fetch_lock(connection, job_id) is not None
+        raise LGIError(ErrorNumber.UNLOCK_REFUSED if gone else ErrorNumber.LOCK_MISSING)
     if len(rows) > 1:
         raise LGIError(ErrorNumber.SEVERAL_LOCKS)
-    lock = Lock(**rows[0]._mapping)
-    if (lock.resource_id, lock.session_id) != (resource_id, session_id):
+    [job] = rows
+    if (job.resource_id, job.session_id) != (resource_id, session_id):
         raise LGIError(ErrorNumber.LOCK_OF_ANOTHER)
-    return lock
+    _take_off(connection, [job_id])
+    if job.state == JobState.QUEUED.value:
+        _offer_again(connection, [job], quietly=True)
+    return Lock(**dict(zip(running_locks.c.keys(), _LOCK(job), strict=True)))
 
 
 def hold_locked_job(connection: Connection, job_id: int, *, resource_id: int, session_id: int) -> Job:
@@ -188,32 +198,37 @@ def _several(number: int) -> _Several:
         }
         for job_id in numbered("job", number)
     ]
-    wanted = (job_queue.c.job_id, job_queue.c.application, job_queue.c.target_resources, job_queue.c.priority)
     return _Several(
         free=Prepared(delete(running_locks).where(running_locks.c.job_id.in_(numbered("job", number)))),
         mark=Prepared(update(job_queue).where(jobs).values(lock_state=bindparam("lock_state"))),
-        queued=Prepared(select(*wanted).where(jobs, job_queue.c.state == JobState.QUEUED.value)),
+        queued=Prepared(select(job_queue.c.job_id, *_OFFERED).where(jobs, _QUEUED)),
         hold=Prepared(insert(running_locks).inline().values(held)),
     )
 
 
-def unlock_jobs(connection: Connection, job_ids: Sequence[int], *, quietly: bool = False) -> int:
-    """Take the locks off these jobs and offer again those that are queued; returns how many locks there were.
-
-    `quietly` where a resource gives back what it does not want: who waits for work is told of it in time.
-    """
+def unlock_jobs(connection: Connection, job_ids: Sequence[int]) -> None:
+    """Take the locks off these jobs, as far as there are any, and offer again those that are queued."""
     if not job_ids:
-        return 0
+        return
+    _take_off(connection, job_ids)
+    queued = _several(len(job_ids)).queued(connection, **values_of("job", job_ids)).all()
+    if queued:
+        _offer_again(connection, queued)
+
+
+def _take_off(connection: Connection, job_ids: Sequence[int]) -> None:
     note(connection, Changes(jobs=frozenset(job_ids)))
     several, these = _several(len(job_ids)), values_of("job", job_ids)
     # Jobs first, then their locks, as those do who lock.
-    several.mark(connection, lock_state=0, **these)
-    freed = several.free(connection, **these).rowcount
-    queued = several.queued(connection, **these).all()
-    if queued:
-        # One that the scheduler queued again while it was being locked is on offer already.
-        withdraw(connection, [row.job_id for row in queued])
-    for row in queued:
+    several.mark.later(connection, lock_state=0, **these)
+    several.free.later(connection, **these)
+
+
+def _offer_again(connection: Connection, jobs: Sequence[Any], *, quietly: bool = False) -> None:
+    """Put queued jobs on offer, of which there are rows with what they are offered by."""
+    # One that the scheduler queued again while it was being locked is on offer already.
+    withdraw(connection, [row.job_id for row in jobs])
+    for row in jobs:
         offer(
             connection,
             row.job_id,
@@ -222,12 +237,11 @@ def unlock_jobs(connection: Connection, job_ids: Sequence[int], *, quietly: bool
             row.priority,
             quietly=quietly,
         )
-    return freed
 
 
 def locked_by_session(connection: Connection, session_id: int) -> list[int]:
     """The jobs a session holds."""
-    return list(_JOBS_OF_SESSION(connection, session_id=session_id).scalars())
+    return _JOBS_OF_SESSION(connection, session_id=session_id).scalars()
 
 
 def _of_owners(owners: Sequence[str]) -> list[ColumnElement[bool]]:
@@ -302,7 +316,7 @@ def claim_offers(
         values["session_id"] = session_id
     postgresql = connection.dialect.name == "postgresql"
     if owners:
-        rows = connection.execute(_claim(postgresql, idle, _of_owners(owners)), values)
+        rows: Iterable[Any] = connection.execute(_claim(postgresql, idle, _of_owners(owners)), values)
     else:
         # Nearly nobody picks owners.
         rows = _claim_any(postgresql, idle)(connection, **values)
@@ -311,8 +325,8 @@ def claim_offers(
         return []
     taken = [job.job_id for job in jobs]
     several, these = _several(len(taken)), values_of("job", taken)
-    several.mark(connection, lock_state=1, **these)
-    several.hold(connection, resource_id=resource_id, lock_time=now, session_id=session_id, **these)
+    several.mark.later(connection, lock_state=1, **these)
+    several.hold.later(connection, resource_id=resource_id, lock_time=now, session_id=session_id, **these)
     withdraw(connection, taken)
     return jobs
 
@@ -324,8 +338,9 @@ def _claim_any(postgresql: bool, idle: bool) -> Prepared:
 
 def _claim(postgresql: bool, idle: bool, conditions: list[ColumnElement[bool]]) -> Select[Any]:
     """The statement that finds jobs on offer, and holds them until the transaction ends."""
+    wanted = [job_queue.c.lock_state == 0, _QUEUED]
     if idle:
-        conditions = [*conditions, ~exists().where(running_locks.c.session_id == bindparam("session_id"))]
+        wanted.append(~exists().where(running_locks.c.session_id == bindparam("session_id")))
     # One range of the key for each target; a job is offered under `any` or under names, never both.
     ranges = [
         select(job_offers.c.priority, job_offers.c.job_id)
@@ -342,7 +357,7 @@ def _claim(postgresql: bool, idle: bool, conditions: list[ColumnElement[bool]]) 
     return (
         select(*PLAIN)
         .select_from(offers.join(job_queue, job_queue.c.job_id == offers.c.job_id))
-        .where(job_queue.c.lock_state == 0, job_queue.c.state == JobState.QUEUED.value)
+        .where(*wanted)
         .order_by(offers.c.priority, offers.c.job_id)
         .offset(bindparam("start", type_=Integer))
         .limit(bindparam("limit", type_=Integer))

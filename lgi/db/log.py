@@ -30,7 +30,9 @@ def record(
 ) -> None:
     """Add one entry."""
     note(connection, Changes(jobs=frozenset([job_id])))
-    _RECORD(connection, time=now, job_id=job_id, from_state=from_state, to_state=to_state, actor=actor, detail=detail)
+    _RECORD.later(
+        connection, time=now, job_id=job_id, from_state=from_state, to_state=to_state, actor=actor, detail=detail
+    )
 
 
 def record_moves(connection: Connection, moves: Sequence[tuple[int, str, str]], *, actor: str, now: int) -> None:
@@ -39,7 +41,7 @@ def record_moves(connection: Connection, moves: Sequence[tuple[int, str, str]], 
     values: dict[str, object] = {"time": now, "actor": actor, "detail": ""}
     for name, column in zip(_MOVE, zip(*moves, strict=True), strict=True):
         values |= values_of(name, column)
-    _recording(len(moves))(connection, **values)
+    _recording(len(moves)).later(connection, **values)
 
 
 _MOVE = ("job_id", "from_state", "to_state")
@@ -85,7 +87,7 @@ def entries_of_job(connection: Connection, job_id: int) -> list[LogEntry]:
 
 
 def _entry(row: Row[Any]) -> LogEntry:
-    return LogEntry(**row._mapping)
+    return LogEntry(**row._asdict())
 
 
 class LogReader:

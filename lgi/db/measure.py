@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection
 
@@ -33,3 +33,25 @@ class Measure:
 
 
 UNMEASURED = Measure()
+
+_STATEMENTS = "lgi_statements"
+Watcher = Callable[[Connection, str, Any], None]
+watchers: list[Watcher] = []
+"""Told of each statement before it is sent, with its text and parameters."""
+
+
+def note_statement(connection: Connection, text: str, parameters: Any) -> None:
+    """One more statement is to be sent on this connection."""
+    connection.info[_STATEMENTS] = connection.info.get(_STATEMENTS, 0) + 1
+    for watcher in watchers:
+        watcher(connection, text, parameters)
+
+
+def before_statement(connection: Connection, _cursor: object, text: str, parameters: Any, *_more: object) -> None:
+    """What SQLAlchemy calls before each (`before_cursor_execute`)."""
+    note_statement(connection, text, parameters)
+
+
+def statements_on(connection: Connection) -> int:
+    """How many statements were sent on this connection until now; 0 where it is lost."""
+    return 0 if connection.invalidated else int(connection.info.get(_STATEMENTS, 0))

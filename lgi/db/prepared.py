@@ -8,6 +8,9 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, CursorResult, Executable, Table, bindparam, insert
 from sqlalchemy.engine.interfaces import Dialect
 
+from lgi.db.answer import Answer
+from lgi.db.direct import Direct, direct_of
+
 
 def numbered(name: str, number: int) -> list[BindParameter[Any]]:
     """So many parameters, for a list of a statement that is prepared for each length of it: see `values_of`."""
@@ -42,9 +45,31 @@ class Prepared:
         self._statement = statement
         self._others = {"postgresql": postgresql, "mysql": mysql, "mariadb": mysql}
         self._texts: dict[str, tuple[str, Sequence[str] | None, Mapping[str, Any]]] = {}
+        self._direct: Direct | None = None
 
-    def __call__(self, connection: Connection, **values: object) -> CursorResult[*tuple[Any, ...]]:
+    def __call__(self, connection: Connection, **values: object) -> Answer:
         """Send the statement; raises what `Connection.execute` raises."""
+        driver = direct_of(connection)
+        if driver is not None:
+            return (self._direct or self._for_driver(connection)).send(connection, driver, values)
+        result = self._execute(connection, values)
+        return Answer(result.all() if result.returns_rows else (), result.rowcount)
+
+    def later(self, connection: Connection, **values: object) -> None:
+        """Send the statement some time before the next one that is not sent `later`, or before the commit.
+
+        For statements of whose effect nothing is asked: what is wrong with it may be raised there.
+        """
+        driver = direct_of(connection)
+        if driver is None:
+            self._execute(connection, values)
+        elif any(type(value) is bytes for value in values.values()):
+            # These stay out of what several statements are made one by.
+            self(connection, **values)
+        else:
+            (self._direct or self._for_driver(connection)).later(connection, driver, values)
+
+    def _execute(self, connection: Connection, values: Mapping[str, object]) -> CursorResult[*tuple[Any, ...]]:
         dialect = connection.dialect
         text, order, fixed = self._texts.get(dialect.driver) or self._written(dialect)
         if order is None:
@@ -62,8 +87,18 @@ class Prepared:
 
     def one_key(self, connection: Connection, **values: object) -> int:
         """Send an INSERT of one row, and return the number that the database gave it; see `numbering`."""
-        result = self(connection, **values)
+        driver = direct_of(connection)
+        if driver is not None:
+            (self._direct or self._for_driver(connection)).send(connection, driver, values)
+            return int(driver.insert_id())
+        result = self._execute(connection, values)
         return int(result.scalar_one() if connection.dialect.name == "postgresql" else result.lastrowid)
+
+    def _for_driver(self, connection: Connection) -> Direct:
+        text, order, fixed = self._written(connection.dialect)
+        assert order is not None
+        self._direct = Direct(text, order, fixed)
+        return self._direct
 
     def _written(self, dialect: Dialect) -> tuple[str, Sequence[str] | None, Mapping[str, Any]]:
         statement: Any = self._others.get(dialect.name)

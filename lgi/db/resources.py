@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
@@ -14,6 +15,7 @@ from lgi.wire.capabilities import check_capabilities
 from lgi.wire.dialect import parse_fragment
 
 _NAMES = active_resources.c.keys()
+_VALUES = attrgetter(*_NAMES)
 _NAMED = active_resources.c.resource_name == bindparam("name")
 _FETCH = Prepared(select(active_resources).where(_NAMED))
 _FETCH_WITH_JOB = Prepared(
@@ -30,12 +32,10 @@ _TOUCH = Prepared(
 
 def resource_of_row(row: Row[Any]) -> Resource:
     """A row with the columns of `active_resources`, and maybe others, as a value."""
-    mapping = row._mapping
-    values = {name: mapping[name] for name in _NAMES}
-    certificate = bytes(values["client_certificate"]).decode("ascii", "replace")
-    return Resource(
-        **values | {"client_certificate": certificate, "project_server": ServerFlag(values["project_server"])}
-    )
+    values = dict(zip(_NAMES, _VALUES(row), strict=True))
+    values["client_certificate"] = bytes(values["client_certificate"]).decode("ascii", "replace")
+    values["project_server"] = ServerFlag(values["project_server"])
+    return Resource(**values)
 
 
 def fetch_resource(connection: Connection, name: str) -> Resource | None:
@@ -52,7 +52,7 @@ def fetch_resource_and_job(connection: Connection, name: str, job_id: int) -> tu
     row = _FETCH_WITH_JOB(connection, name=name, number=job_id).one_or_none()
     if row is None:
         return None, None
-    job = None if row._mapping["job_id"] is None else job_of_row(row)
+    job = None if row.job_id is None else job_of_row(row)
     return resource_of_row(row), job
 
 
@@ -154,4 +154,4 @@ def align_applications(connection: Connection) -> None:
 
 def touch(connection: Connection, resource: Resource, now: int) -> None:
     """Note that a resource has called."""
-    _TOUCH(connection, number=resource.resource_id, now=now)
+    _TOUCH.later(connection, number=resource.resource_id, now=now)

@@ -18,15 +18,14 @@ STAMP_SECONDS = 10
 _THIS = running_sessions.c.session_id == bindparam("session_id")
 _START = Prepared.numbering(running_sessions, ["resource_id", "session_time_stamp"])
 _END = Prepared(delete(running_sessions).where(_THIS))
+_END_IDLE = Prepared(
+    delete(running_sessions).where(_THIS, ~exists().where(running_locks.c.session_id == bindparam("session_id")))
+)
 _KEEP = Prepared(update(running_sessions).where(_THIS).values(session_time_stamp=bindparam("now")))
 # The session alone is held, not its resource: that may have many sessions, whose calls need not wait for each other.
 _HELD = select(running_sessions).where(_THIS).with_for_update().subquery("held")
 _HOLD = Prepared(
-    select(
-        *active_resources.c,
-        _HELD.c.session_time_stamp,
-        exists().where(running_locks.c.session_id == bindparam("session_id")).label("has_locks"),
-    )
+    select(*active_resources.c, _HELD.c.session_time_stamp)
     .join(_HELD, _HELD.c.resource_id == active_resources.c.resource_id)
     .where(active_resources.c.resource_name == bindparam("resource_name"))
 )
@@ -44,23 +43,17 @@ class HeldSession:
     session_id: int
     resource: Resource
     stamp: int
-    has_locks: bool
 
 
 def hold_session(connection: Connection, session_id: int, resource_name: str) -> HeldSession | None:
     """A session of a resource, in one statement, or None; it may have ended by time, see `keep_alive`.
 
-    Other calls of the session wait until the transaction ends. `has_locks` may be too old by the time of such a wait.
+    Other calls of the session wait until the transaction ends.
     """
     row = _HOLD(connection, session_id=session_id, resource_name=resource_name).one_or_none()
     if row is None:
         return None
-    return HeldSession(
-        session_id=session_id,
-        resource=resource_of_row(row),
-        stamp=row.session_time_stamp,
-        has_locks=bool(row.has_locks),
-    )
+    return HeldSession(session_id=session_id, resource=resource_of_row(row), stamp=row.session_time_stamp)
 
 
 def keep_alive(connection: Connection, held: HeldSession, now: int) -> HeldSession:
@@ -73,8 +66,15 @@ def keep_alive(connection: Connection, held: HeldSession, now: int) -> HeldSessi
         raise LGIError(ErrorNumber.SESSION_ENDED)
     if now - held.stamp < STAMP_SECONDS:
         return held
-    _KEEP(connection, session_id=held.session_id, now=now)
+    _KEEP.later(connection, session_id=held.session_id, now=now)
     return attrs.evolve(held, stamp=now)
+
+
+def end_held_session(connection: Connection, session_id: int) -> list[int]:
+    """End a session that the transaction holds, and free its locks; returns the jobs that were locked."""
+    if _END_IDLE(connection, session_id=session_id).rowcount:
+        return []
+    return end_session(connection, session_id, known=True)
 
 
 def end_session(connection: Connection, session_id: int, *, known: bool = False) -> list[int]:

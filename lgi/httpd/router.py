@@ -92,13 +92,10 @@ class Router(Resource):
     isLeaf = True
     _log = Logger()
 
-    def __init__(
-        self, *, envelope: Envelope, identify: Callable[[Any], Caller], max_requests: int, back_off: int
-    ) -> None:
+    def __init__(self, *, envelope: Envelope, max_requests: int, back_off: int) -> None:
         super().__init__()
         self._handlers: dict[bytes, tuple[str, Handler]] = {}
         self._envelope = envelope
-        self._identify = identify
         self._max_requests = max_requests
         self._back_off = back_off
         self._under_way = 0
@@ -108,10 +105,6 @@ class Router(Resource):
     def under_way(self) -> int:
         """How many calls are being answered, without those that wait on purpose."""
         return self._under_way
-
-    def identify(self, request: Request) -> Caller:
-        """Who made this request; raises LGIError(CERTIFICATE_REFUSED)."""
-        return self._identify(request.transport)
 
     def add(self, path: str, handler: Handler) -> None:
         """Serve POST on `path` by `handler`."""
@@ -188,7 +181,7 @@ class Router(Resource):
     async def _handle(self, request: Request, handler: Handler) -> str:
         if self._under_way > self._max_requests or self._stopping is not None:
             raise LGIError(ErrorNumber.OVERLOADED, timeout=self._back_off)
-        caller = self.identify(request)
+        caller = request.caller()
         refuse_browsers(request)
         form = request.content
         if not isinstance(form, FormBody):

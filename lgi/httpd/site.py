@@ -32,6 +32,8 @@ from lgi.httpd.writer import Line
 FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 # Bytes of a body that are sooner read to their end, unwanted, than a new connection is made.
 SMALL = 256 * 1024
+# Seconds for which nobody asks again who makes a request.
+FRESH = 1.0
 UNEXPECTED = "an unexpected error, see the server's log"
 _SECRET = re.compile(r"(JOB_[0-9a-f]{8})[0-9a-f]{24}")
 
@@ -82,6 +84,8 @@ class Request(WebRequest):
     record: Record
     _log = Logger()
     admitted: Admitted | None = None
+    _caller: Caller | None = None
+    _asked_who = 0.0
     _length: int | None = None
     _answered = False
 
@@ -103,6 +107,7 @@ class Request(WebRequest):
             body = RefusedBody(problem)
         else:
             self.record.caller = caller.identity.name
+            self._caller, self._asked_who = caller, self.record.began
         self._length = length
         self._maximum = site.limits.of(body)
         if length is not None and length > self._maximum:
@@ -112,6 +117,13 @@ class Request(WebRequest):
         self.content = body
         if caller is not None and length != 0:
             self._ask(site, caller)
+
+    def caller(self) -> Caller:
+        """Who makes this request, looked at again after a body that took its time; raises LGIError."""
+        if self._caller is None or self.site.clock() - self._asked_who > FRESH:
+            self._caller, self._asked_who = self.site.identify(self.transport), self.site.clock()
+        assert self._caller is not None
+        return self._caller
 
     def _ask(self, site: Site, caller: Caller) -> None:
         """Find out whether the body is wanted before any of it is taken."""

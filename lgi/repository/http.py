@@ -6,8 +6,7 @@ the access file or the list of resources.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
@@ -45,13 +44,11 @@ class RepositoryResource(Resource):
         repositories: Repositories,
         keeper: Keeper,
         receiver: Receiver,
-        identify: Callable[[Any], Caller],
     ) -> None:
         super().__init__()
         self._repositories = repositories
         self._keeper = keeper
         self._receiver = receiver
-        self._identify = identify
 
     def render(self, request: Request) -> int:
         """Answer a request; whatever it changes is carried through also if its client hangs up."""
@@ -100,7 +97,7 @@ class RepositoryResource(Resource):
         request.finish()
 
     async def _answer(self, request: Request) -> tuple[int, bytes, Mapping[str, str]]:
-        caller = self._identify(request.transport)
+        caller = request.caller()
         if isinstance(request.content, RefusedBody):
             raise request.content.answer
         segments = text_of(request.postpath or [])

@@ -6,7 +6,6 @@ which the front collects those of all processes (`lgi.server.exposition`).
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from time import perf_counter
@@ -14,10 +13,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 
 from lgi.db.database import Database
-from lgi.db.measure import Measure
+from lgi.db.measure import Measure, statements_on
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.record import CURRENT, Record
 from lgi.httpd.router import Router
@@ -28,19 +27,6 @@ R = TypeVar("R")
 CALL_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 TRANSACTION_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0)
 _FAILURES = (ErrorNumber.OVERLOADED, ErrorNumber.DATABASE_UNREACHABLE)
-
-
-class _Thread(threading.local):
-    """How many statements a thread of a database has sent."""
-
-    statements = 0
-
-
-_thread = _Thread()
-
-
-def _sent(*_arguments: Any) -> None:
-    _thread.statements += 1
 
 
 class _Count:
@@ -139,11 +125,12 @@ class Timed(Measure):
             return function
 
         def counted(connection: Connection) -> R:
-            before = _thread.statements
+            before = statements_on(connection)
             try:
                 return function(connection)
             finally:
-                self._statements += _thread.statements - before
+                # One that is lost knows of none.
+                self._statements += max(0, statements_on(connection) - before)
 
         return counted
 
@@ -236,11 +223,10 @@ class Metrics:
         return measure
 
     def attach(self, router: Router, projects: Mapping[str, Project]) -> None:
-        """From now on `sample` looks at these, and statements are counted."""
+        """From now on `sample` looks at these."""
         under_way = self._under_way
         self._samplers.append(lambda: under_way.set(router.under_way))
         for name, project in projects.items():
-            event.listen(project.database.engine, "before_cursor_execute", _sent)
             self._samplers.append(self._sampler(name, project, project.database))
 
     def _sampler(self, name: str, project: Project, database: Database) -> Callable[[], None]:

@@ -92,8 +92,8 @@ def _update(
     resource = resource_in_session(connection, caller, session_id, now)
     job = hold_locked_job(connection, job_id, resource_id=resource.resource_id, session_id=session_id)
     changed, columns = _planned(project, job, posted, now)
-    if columns and not update_job(connection, job, columns):
-        raise LGIError(ErrorNumber.JOB_NOT_LOCKED)
+    if columns:
+        update_job(connection, job, columns, held=True)
     if changed.state is not job.state:
         record(
             connection,

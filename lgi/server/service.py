@@ -164,7 +164,6 @@ def make_site(
     cycles = {name: UpdateCycle(reactor, name, database, neighbours) for name, database in databases.items()}
     router = Router(
         envelope=envelope,
-        identify=peers.identify,
         max_requests=config.limits.requests,
         back_off=config.limits.back_off,
     )
@@ -183,7 +182,7 @@ def make_site(
     )
     root = _Root(
         router,
-        RepositoryResource(repositories, keeper, receiver, peers.identify),
+        RepositoryResource(repositories, keeper, receiver),
         File(str(config.server.ca_certificate), defaultType="application/x-pem-file"),
         named,
     )

@@ -6,9 +6,9 @@ import attrs
 from sqlalchemy import Connection
 
 from lgi.db.jobs import fetch_job
-from lgi.db.locks import held_lock, lock_job, unlock_jobs
+from lgi.db.locks import give_back, lock_job
 from lgi.db.resources import set_capabilities
-from lgi.db.sessions import HeldSession, end_session, hold_session, keep_alive, start_session
+from lgi.db.sessions import HeldSession, end_held_session, hold_session, keep_alive, start_session
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.peer import Caller
 from lgi.model import Lock, Resource
@@ -54,7 +54,7 @@ async def sign_up(project: Project, caller: Caller, capabilities: str | None) ->
 
 def _sign_off(connection: Connection, caller: Caller, session_id: int, now: int) -> tuple[Resource, list[int]]:
     resource = resource_in_session(connection, caller, session_id, now)
-    return resource, end_session(connection, session_id, known=True)
+    return resource, end_held_session(connection, session_id)
 
 
 async def sign_off(project: Project, caller: Caller, session_id: int) -> Resource:
@@ -82,11 +82,7 @@ async def lock(project: Project, caller: Caller, session_id: int, job_id: int) -
 
 def _unlock(connection: Connection, caller: Caller, session_id: int, job_id: int, now: int) -> tuple[Resource, Lock]:
     resource = resource_in_session(connection, caller, session_id, now)
-    held = held_lock(connection, job_id, resource_id=resource.resource_id, session_id=session_id)
-    if not unlock_jobs(connection, [job_id], quietly=True):
-        # An administrator has cleared it at this moment.
-        raise LGIError(ErrorNumber.UNLOCK_REFUSED)
-    return resource, held
+    return resource, give_back(connection, job_id, resource_id=resource.resource_id, session_id=session_id)
 
 
 async def unlock(project: Project, caller: Caller, session_id: int, job_id: int) -> tuple[Resource, Lock]:

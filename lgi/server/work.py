@@ -41,8 +41,6 @@ def _request_work(
 ) -> tuple[Resource, int, list[Job]]:
     held = held_session(connection, caller, wanted.session_id, now)
     resource = held.resource
-    if held.has_locks:
-        raise LGIError(ErrorNumber.SESSION_HOLDS_LOCKS)
     jobs: list[Job] = []
     if wanted.limit and wanted.start < PAGES * wanted.limit:
         jobs = claim_offers(
@@ -58,7 +56,6 @@ def _request_work(
             idle=True,
         )
     if not jobs and session_holds_locks(connection, wanted.session_id):
-        # It has got them while this call waited for another one of the same session.
         raise LGIError(ErrorNumber.SESSION_HOLDS_LOCKS)
     if not jobs or held.stamp != now:
         # A call with work writes enough; its resource will be heard of when it takes the work on.

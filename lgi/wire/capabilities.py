@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from lgi.errors import ErrorNumber, LGIError
 from lgi.wire.dialect import MalformedXML, parse_fragment, refuse_tags
 from lgi.wire.fields import SHORT
@@ -10,6 +12,8 @@ from lgi.wire.fields import SHORT
 _AROUND = frozenset({"LGI", "response", "error", "resource", "resource_capabilities"})
 
 
+# Daemons say the same each time.
+@lru_cache(maxsize=64)
 def check_capabilities(text: str) -> tuple[str, ...]:
     """The applications offered; raises LGIError for what may not be stored and sent as capabilities."""
     try:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import Connection
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
@@ -20,6 +20,7 @@ from lgi.db.consistency import check_counts, check_jobs
 from lgi.db.jobs import update_job
 from lgi.db.locks import fetch_lock, hold_locked_job, lock_job, locked_by_session
 from lgi.db.log import entries_of_job
+from lgi.db.measure import watchers
 from lgi.db.pulses import write_pulses
 from lgi.db.schema import job_log, job_offers, running_locks
 from lgi.db.sessions import STAMP_SECONDS, start_session
@@ -121,15 +122,17 @@ class CrossingContract(LoadCase):
                 self.run_in(clear_lock, self.job_id)
             self.run_in(lock_job, self.job_id, resource_id=self.other_id, session_id=other, now=NOW)
 
-        def between(*happened: Any) -> None:
+        def between(connection: Connection, text: str, _parameters: Any) -> None:
             # The call has looked at the lock, and is about to take it off.
-            if happened[2].startswith("UPDATE job_queue") and not stolen:
+            taking_off = connection.engine is self.server.database.engine and text.startswith("UPDATE job_queue")
+            if taking_off and not stolen:
                 stolen.append(pool.submit(steal))
                 deadline = time.monotonic() + 30
                 while not stolen[0].done() and not self.waits() and time.monotonic() < deadline:
                     time.sleep(0.01)
 
-        event.listen(self.server.database.engine, "before_cursor_execute", between)
+        watchers.append(between)
+        self.addCleanup(watchers.remove, between)
         with ThreadPoolExecutor(1) as pool:
             await sessions.unlock(self.server, caller(RESOURCE), self.session_id, self.job_id)
             stolen[0].result(30)

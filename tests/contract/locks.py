@@ -8,7 +8,7 @@ from lgi.db.jobs import fetch_job, update_job
 from lgi.db.locks import (
     claim_offers,
     fetch_lock,
-    held_lock,
+    give_back,
     hold_locked_job,
     lock_job,
     locked_by_session,
@@ -19,6 +19,7 @@ from lgi.db.schema import job_offers, job_queue, running_locks, running_sessions
 from lgi.db.sessions import (
     SESSION_SECONDS,
     STAMP_SECONDS,
+    end_held_session,
     end_session,
     hold_session,
     stale_sessions,
@@ -65,9 +66,25 @@ class LocksContract(ContractCase):
         lock = self.lock(job_id, 3, 4)
         self.assertEqual((lock.job_id, lock.resource_id, lock.session_id, lock.lock_time), (job_id, 3, 4, NOW))
         self.assertEqual(self.run_in(fetch_lock, job_id), lock)
-        self.assertEqual(self.run_in(held_lock, job_id, resource_id=3, session_id=4), lock)
         self.assertEqual(self.fetch(job_id).lock_state, 1)
         self.assertEqual(self.offered(), [])
+
+    def test_lock_that_is_given_back_is_gone_and_its_queued_job_on_offer(self) -> None:
+        job_id = self.submit(target_resources=(RESOURCE, "other@host"))
+        before = self.run_in(lambda connection: connection.execute(job_offers.select()).all())
+        lock = self.lock(job_id, 3, 4)
+        self.assertEqual(self.run_in(give_back, job_id, resource_id=3, session_id=4), lock)
+        after = self.run_in(lambda connection: connection.execute(job_offers.select()).all())
+        self.assertEqual(sorted(map(tuple, after)), sorted(map(tuple, before)))
+        self.assertEqual((self.run_in(rows, running_locks), self.fetch(job_id).lock_state), (0, 0))
+
+    def test_job_that_is_not_queued_is_given_back_and_not_offered(self) -> None:
+        job_id = self.submit()
+        self.lock(job_id, 3, 4)
+        self.run_in(update_job, self.fetch(job_id), {"state": "running"})
+        self.run_in(give_back, job_id, resource_id=3, session_id=4)
+        self.assertEqual(self.offered(), [])
+        self.assertEqual((self.run_in(rows, running_locks), self.fetch(job_id).lock_state), (0, 0))
 
     def test_a_job_has_one_lock(self) -> None:
         job_id = self.submit()
@@ -99,14 +116,15 @@ class LocksContract(ContractCase):
         assert held is not None
         self.assertEqual([held.session_id], won)
 
-    def test_a_lock_is_held_by_its_own_session_only(self) -> None:
+    def test_a_lock_is_given_back_by_its_own_session_only(self) -> None:
         job_id = self.submit()
-        self.refused(ErrorNumber.LOCK_MISSING, held_lock, job_id, resource_id=1, session_id=1)
+        self.refused(ErrorNumber.LOCK_MISSING, give_back, job_id, resource_id=1, session_id=1)
         self.lock(job_id, 1, 1)
-        self.refused(ErrorNumber.LOCK_OF_ANOTHER, held_lock, job_id, resource_id=1, session_id=2)
-        self.refused(ErrorNumber.LOCK_OF_ANOTHER, held_lock, job_id, resource_id=2, session_id=1)
-        self.run_in(unlock_jobs, [job_id])
-        self.refused(ErrorNumber.LOCK_MISSING, held_lock, job_id, resource_id=1, session_id=1)
+        self.refused(ErrorNumber.LOCK_OF_ANOTHER, give_back, job_id, resource_id=1, session_id=2)
+        self.refused(ErrorNumber.LOCK_OF_ANOTHER, give_back, job_id, resource_id=2, session_id=1)
+        self.assertEqual((self.run_in(rows, running_locks), self.fetch(job_id).lock_state), (1, 1))
+        self.run_in(give_back, job_id, resource_id=1, session_id=1)
+        self.refused(ErrorNumber.LOCK_MISSING, give_back, job_id, resource_id=1, session_id=1)
 
     def test_unlocked_queued_job_is_offered_again_to_the_same_targets(self) -> None:
         job_id = self.submit(target_resources=(RESOURCE, "other@host"))
@@ -189,6 +207,16 @@ class LocksContract(ContractCase):
         self.refused(ErrorNumber.SESSION_ENDED, call_in, session_id, NOW)
         self.assertEqual(self.run_in(end_session, session_id), [])
 
+    def test_held_session_ends_with_or_without_locks(self) -> None:
+        for locks in (0, 2):
+            session_id = self.session(f"resource{locks}@host")
+            mine = [self.submit() for _ in range(locks)]
+            for job_id in mine:
+                self.lock(job_id, 1, session_id)
+            self.assertEqual(sorted(self.run_in(end_held_session, session_id)), mine)
+            self.assertEqual((self.run_in(rows, running_sessions), self.run_in(rows, running_locks)), (0, 0))
+            self.assertEqual(self.offered(), mine)
+
     def test_session_lasts_thirty_minutes_from_its_last_call(self) -> None:
         self.assertEqual(SESSION_SECONDS, 1800)
         session_id = self.session()
@@ -210,13 +238,13 @@ class LocksContract(ContractCase):
         held = self.run_in(call_in, session_id, NOW)
         self.assertEqual((held.session_id, held.resource.resource_name), (session_id, RESOURCE))
 
-    def test_session_says_whether_it_holds_locks(self) -> None:
+    def test_session_holds_locks_or_not(self) -> None:
         session_id = self.session()
         job_id, others = self.submit(), self.submit()
         self.lock(others, 1, session_id + 1)
-        self.assertFalse(self.run_in(call_in, session_id, NOW).has_locks)
+        self.assertFalse(self.run_in(session_holds_locks, session_id))
         self.lock(job_id, 1, session_id)
-        self.assertTrue(self.run_in(call_in, session_id, NOW).has_locks)
+        self.assertTrue(self.run_in(session_holds_locks, session_id))
 
     def test_calls_in_the_same_second_keep_the_session(self) -> None:
         session_id = self.session()

@@ -14,13 +14,14 @@ from lgi.db.look import MOST_MISSING, Follower, still_offered
 from lgi.model import Changes
 from lgi.states import JobState
 from tests.contract.case import APPLICATION, NOW, RESOURCE, ContractCase
-from tests.contract.statements import listening
+from tests.contract.statements import listening, send_now
 
 ANYWHERE, HERE = (APPLICATION, "any"), (APPLICATION, RESOURCE)
 
 
 def _write(connection: Connection, job_id: int, state: str = "running") -> None:
     record(connection, job_id=job_id, from_state="", to_state=state, actor="mark", now=NOW)
+    send_now(connection)
 
 
 class LookContract(ContractCase):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, event, select
+from sqlalchemy import Connection, select
 
 from lgi.db.pulses import write_pulses
 from lgi.db.schema import active_resources, job_queue
 from tests.contract.case import NOW, ContractCase
 from tests.contract.load import fill
+from tests.contract.statements import listening
 
 MANY = 300
 
@@ -19,18 +20,9 @@ class PulsesContract(ContractCase):
 
     def write(self, jobs: dict[int, int], resources: dict[int, int]) -> int:
         """Write them; returns in how many statements."""
-        found: list[str] = []
-
-        def listen(*happened: Any) -> None:
-            if happened[2].startswith("UPDATE"):
-                found.append(happened[2])
-
-        event.listen(self.engine, "before_cursor_execute", listen)
-        try:
+        with listening(self.engine) as found:
             self.run_in(write_pulses, jobs, resources)
-        finally:
-            event.remove(self.engine, "before_cursor_execute", listen)
-        return len(found)
+        return len([text for text, _parameters in found if text.startswith("UPDATE")])
 
     def pulses(self) -> dict[int, int]:
         """The pulses of all jobs."""

@@ -11,6 +11,7 @@ from lgi.db.jobs import fetch_job
 from lgi.db.log import GAP_SECONDS, LogReader, record, record_changes
 from lgi.model import LogEntry
 from tests.contract.case import NOW, ContractCase
+from tests.contract.statements import send_now
 
 WRITERS = 8
 JOBS = 4
@@ -147,3 +148,4 @@ class LateContract(RecordContract):
 
 def _write(connection: Connection, job_id: int, detail: str) -> None:
     record(connection, job_id=job_id, from_state="a", to_state="b", actor="test", detail=detail, now=NOW)
+    send_now(connection)

@@ -11,11 +11,12 @@ from functools import partial
 from typing import Any
 
 import attrs
-from sqlalchemy import ColumnElement, Engine, event, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, func, select
 from twisted.internet.defer import Deferred
 
 from lgi.db.grants import allow_user
 from lgi.db.jobs import update_job
+from lgi.db.measure import watchers
 from lgi.db.schema import job_queue
 from lgi.db.usage import used_by
 from lgi.errors import ErrorNumber, LGIError
@@ -41,15 +42,20 @@ def listening(engine: Engine) -> Iterator[list[Statement]]:
     """Collect the statements of a database."""
     found: list[Statement] = []
 
-    def listen(*happened: Any) -> None:
-        if not happened[2].startswith("BEGIN"):
-            found.append((happened[2], happened[3]))
+    def watch(connection: Connection, text: str, parameters: Any) -> None:
+        if connection.engine is engine and not text.startswith("BEGIN"):
+            found.append((text, parameters))
 
-    event.listen(engine, "before_cursor_execute", listen)
+    watchers.append(watch)
     try:
         yield found
     finally:
-        event.remove(engine, "before_cursor_execute", listen)
+        watchers.remove(watch)
+
+
+def send_now(connection: Connection) -> None:
+    """Have statements sent that would be sent with the next one."""
+    connection.exec_driver_sql("SELECT 1")
 
 
 class CallsCase(LoadCase):

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.peer import Caller
 from lgi.httpd.router import Call, Router, shielded
-from lgi.httpd.site import BodyLimits, Site
+from lgi.httpd.site import FRESH, BodyLimits, Site
 from lgi.httpd.spool import Spool
 from lgi.identity import Identity
 from lgi.wire.answers import Envelope
@@ -34,7 +34,6 @@ class RouterTests(SynchronousTestCase):
         spool.prepare()
         self.router = Router(
             envelope=Envelope(lgi_version="2", ca_certificate_url=""),
-            identify=self.identify,
             max_requests=2,
             back_off=5,
         )
@@ -147,6 +146,8 @@ class RouterTests(SynchronousTestCase):
         """Revoked while his request came: what has come is dropped."""
         protocol, transport = self.begin(-500)
         self.refusal = LGIError(ErrorNumber.CERTIFICATE_REFUSED)
+        clock = self.site.clock
+        self.site.clock = lambda: clock() + 2 * FRESH
         protocol.dataReceived(multipart({"a": "1"}, UPLOAD)[1][-500:])
         self.assertEqual((self.answer_of(transport).number(), self.handled), (2, []))
         self.assertEqual(self.spooled(), 0)

@@ -1,0 +1,89 @@
+"""Statements given to the compiled driver of MariaDB and MySQL as they are.
+
+SQLAlchemy makes a description of each result anew, which costs more than all that the driver does for a statement. Of
+what it does, this does what transactions go by: its exceptions, and a lost connection that is not used any more.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event, exc
+
+from lgi.db.answer import Answer
+from lgi.db.measure import note_statement
+from lgi.db.trouble import connection_lost
+
+_KEY = "lgi_driver"
+
+
+def go_direct(engine: Engine) -> None:
+    """Have prepared statements on an engine's connections, of this driver, go this way."""
+
+    def connect(driver: Any, record: Any) -> None:
+        record.info[_KEY] = driver
+
+    event.listen(engine, "connect", connect)
+
+
+def direct_of(connection: Connection) -> Any | None:
+    """The driver's connection, None where statements do not go this way."""
+    return connection.info.get(_KEY)
+
+
+class Direct:
+    """One statement, with the names of its parameters in the order of its text, and the values that never change."""
+
+    __slots__ = ("_order", "_row", "_template", "_text")
+
+    def __init__(self, text: str, order: Sequence[str], fixed: Mapping[str, Any]) -> None:
+        self._text = text
+        self._template = text.encode()
+        # Names with what counts where no value is given.
+        self._order = [(name, fixed.get(name)) for name in order]
+        self._row: Any = None
+
+    def _filled(self, connection: Connection, driver: Any, values: Mapping[str, object]) -> bytes:
+        parameters = tuple([values.get(*parameter) for parameter in self._order])
+        note_statement(connection, self._text, parameters)
+        return self._template % tuple([_literal(driver, value) for value in parameters])
+
+    def later(self, connection: Connection, driver: Any, values: Mapping[str, object]) -> None:
+        """Send it with these values in time; raises what `Connection.execute` raises, now or when it is sent."""
+        try:
+            driver.later(self._filled(connection, driver, values))
+        except driver.Error as problem:
+            raise self._wrapped(connection, problem) from problem
+
+    def send(self, connection: Connection, driver: Any, values: Mapping[str, object]) -> Answer:
+        """Send it with these values; raises what `Connection.execute` raises."""
+        try:
+            driver.query(self._filled(connection, driver, values))
+            result = driver.store_result()
+            if result is None:
+                return Answer((), driver.affected_rows())
+            if self._row is None:
+                names = [column[0] for column in result.describe()]
+                row: Any = namedtuple("Row", names, rename=True)  # type: ignore[misc]
+                self._row = row._make
+            rows = [self._row(row) for row in result.fetch_row(0)]
+            return Answer(rows, len(rows))
+        except driver.Error as problem:
+            raise self._wrapped(connection, problem) from problem
+
+    def _wrapped(self, connection: Connection, problem: BaseException) -> exc.DBAPIError:
+        wrapped: exc.DBAPIError = getattr(exc, type(problem).__name__)(self._text, None, problem)
+        if connection_lost(wrapped):
+            connection.invalidate(problem)
+        return wrapped
+
+
+def _literal(driver: Any, value: Any) -> bytes:
+    kind = type(value)
+    if kind is int:
+        return b"%d" % value
+    # The driver looks for what it is in more places.
+    literal: bytes = driver.string_literal(value.encode()) if kind is str else driver.literal(value)
+    return literal
