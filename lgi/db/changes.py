@@ -9,6 +9,9 @@ from lgi.model import Changes
 _KEY = "lgi_changes"
 _LATER, _REMEMBERED = "lgi_later", "lgi_remembered"
 
+MOST = 10_000
+"""So much is remembered, and then forgotten."""
+
 
 def note(connection: Connection, changes: Changes) -> None:
     """Note what the transaction has changed."""
@@ -25,7 +28,10 @@ def committed(connection: Connection) -> Changes:
     """What the transaction has changed, which is committed."""
     later = connection.info.pop(_LATER, None)
     if later:
-        connection.info.setdefault(_REMEMBERED, {}).update(later)
+        known = connection.info.setdefault(_REMEMBERED, {})
+        if len(known) > MOST:
+            known.clear()
+        known.update(later)
     changes: Changes = connection.info.pop(_KEY, Changes())
     return changes
 

@@ -10,17 +10,13 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from lgi.db.changes import begun, committed
-from lgi.db.trouble import connection_lost, contended
+from lgi.db.trouble import CommitFailed, connection_lost, contended
 from lgi.model import Changes
 
 R = TypeVar("R")
 
 IDLE_SECONDS = 3600
 """After so long a connection is opened anew: servers close what nobody uses."""
-
-
-class CommitFailed(Exception):
-    """The connection broke while committing: whether the transaction took effect is not known."""
 
 
 class _Kept:

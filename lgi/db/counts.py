@@ -23,6 +23,7 @@ import attrs
 from sqlalchemy import Connection, delete, func, insert, select, text
 from sqlalchemy.dialects import postgresql
 
+from lgi.db.changes import remember, remembered
 from lgi.db.prepared import Prepared
 from lgi.db.schema import access_sets, job_counts, job_queue
 from lgi.lists import decode_list
@@ -81,11 +82,15 @@ class Tally:
         if not changes:
             return
         adding, values = _added(connection, changes)
-        if not self._names:
+        if all(remembered(connection, f"set {set_id}") for set_id in self._names):
             adding.later(connection, **values)
+            return
+        result = adding(connection, **values)
         # A row that is changed counts for two there, a new one for one: all of these were counted before.
-        elif adding(connection, **values).rowcount != 2 * len(changes) or connection.dialect.name not in _MYSQL:
+        if result.rowcount != 2 * len(changes) or connection.dialect.name not in _MYSQL:
             _write_names(connection, self._names)
+        for set_id in self._names:
+            remember(connection, f"set {set_id}", 1)
 
 
 def _added(connection: Connection, changes: Mapping[Key, int]) -> tuple[Prepared, dict[str, object]]:

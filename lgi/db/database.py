@@ -13,10 +13,9 @@ from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from lgi.db.connections import CommitFailed
 from lgi.db.direct import go_direct
 from lgi.db.measure import UNMEASURED, Measure, before_statement
-from lgi.db.trouble import disk_full, may_pass, shut
+from lgi.db.trouble import CommitFailed, disk_full, may_pass, shut
 from lgi.db.workers import Workers
 from lgi.errors import ErrorNumber, LGIError
 from lgi.model import Changes

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, event, exc
 
 from lgi.db.answer import Answer
 from lgi.db.measure import note_statement
-from lgi.db.trouble import connection_lost
+from lgi.db.trouble import CommitFailed, connection_lost
 
 _KEY = "lgi_driver"
 
@@ -72,6 +72,21 @@ class Direct:
             return Answer(rows, len(rows))
         except driver.Error as problem:
             raise self._wrapped(connection, problem) from problem
+
+    def finish(self, connection: Connection, driver: Any, values: Mapping[str, object]) -> tuple[int, int]:
+        """Send it as the last of the transaction, which is committed with it.
+
+        Returns how many rows it changed, and the number that the database gave to one. Raises what
+        `Connection.execute` raises, and CommitFailed.
+        """
+        try:
+            found: tuple[int, int] = driver.finish(self._filled(connection, driver, values))
+            return found
+        except driver.Error as problem:
+            wrapped = self._wrapped(connection, problem)
+            if connection.invalidated:
+                raise CommitFailed(str(problem)) from wrapped
+            raise wrapped from problem
 
     def _wrapped(self, connection: Connection, problem: BaseException) -> exc.DBAPIError:
         wrapped: exc.DBAPIError = getattr(exc, type(problem).__name__)(self._text, None, problem)

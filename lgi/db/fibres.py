@@ -76,6 +76,7 @@ class FibreConnection(DriverConnection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._later: list[bytes] = []
+        self._finished = False
         super().__init__(*arguments, **options)
         self._gathers = "MariaDB" in self.get_server_info()
 
@@ -89,6 +90,23 @@ class FibreConnection(DriverConnection):
             self.query(query)
         else:
             self._later.append(query)
+
+    def finish(self, query: bytes) -> tuple[int, int]:
+        """Send the last statement of a transaction, and commit; returns how many rows it changed, and its insert id.
+
+        What is committed afterwards is nothing.
+        """
+        if not self._gathers or self.get_autocommit():
+            self.query(query)
+            return self.affected_rows(), self.insert_id()
+        self._send_later(
+            query, b"SET @lgi_changed = ROW_COUNT()", b"COMMIT", b"SELECT @lgi_changed, LAST_INSERT_ID()"
+        )
+        [(changed, key)] = self.store_result().fetch_row(0)
+        # The end of the block has an answer of its own, which comes with it.
+        self.next_result()
+        self._finished = True
+        return int(changed), int(key)
 
     def _send_later(self, *last: bytes) -> None:
         statements = [*self._later, *last]
@@ -105,6 +123,7 @@ class FibreConnection(DriverConnection):
         self._query(query)
 
     def _query(self, query: bytes | bytearray) -> None:
+        self._finished = False
         fibre = getcurrent()
         if not isinstance(fibre, _Fibre) or fibre.owner.stopped:
             super().query(query)
@@ -117,7 +136,8 @@ class FibreConnection(DriverConnection):
 
     def commit(self) -> None:
         """Commit; waits as a statement does."""
-        self._send_later(b"COMMIT")
+        if self._later or not self._finished:
+            self._send_later(b"COMMIT")
 
     def rollback(self) -> None:
         """Undo; waits as a statement does."""

@@ -69,6 +69,16 @@ class Prepared:
         else:
             (self._direct or self._for_driver(connection)).later(connection, driver, values)
 
+    def last(self, connection: Connection, **values: object) -> int:
+        """Send the statement as the last of its transaction; returns how many rows it changed.
+
+        Where that saves a wait it is committed with it: nothing may follow that is to undo it.
+        """
+        driver = direct_of(connection)
+        if driver is None:
+            return self._execute(connection, values).rowcount
+        return (self._direct or self._for_driver(connection)).finish(connection, driver, values)[0]
+
     def _execute(self, connection: Connection, values: Mapping[str, object]) -> CursorResult[*tuple[Any, ...]]:
         dialect = connection.dialect
         text, order, fixed = self._texts.get(dialect.driver) or self._written(dialect)
@@ -93,6 +103,13 @@ class Prepared:
             return int(driver.insert_id())
         result = self._execute(connection, values)
         return int(result.scalar_one() if connection.dialect.name == "postgresql" else result.lastrowid)
+
+    def last_key(self, connection: Connection, **values: object) -> int:
+        """As `one_key`, with a statement that is the `last` of its transaction."""
+        driver = direct_of(connection)
+        if driver is None:
+            return self.one_key(connection, **values)
+        return (self._direct or self._for_driver(connection)).finish(connection, driver, values)[1]
 
     def _for_driver(self, connection: Connection) -> Direct:
         text, order, fixed = self._written(connection.dialect)

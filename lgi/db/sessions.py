@@ -32,8 +32,8 @@ _HOLD = Prepared(
 
 
 def start_session(connection: Connection, resource_id: int, now: int) -> int:
-    """Start a session; returns its number."""
-    return _START.one_key(connection, new_resource_id=resource_id, new_session_time_stamp=now)
+    """Start a session, as the last that its transaction does; returns its number."""
+    return _START.last_key(connection, new_resource_id=resource_id, new_session_time_stamp=now)
 
 
 @attrs.frozen(kw_only=True)
@@ -71,8 +71,11 @@ def keep_alive(connection: Connection, held: HeldSession, now: int) -> HeldSessi
 
 
 def end_held_session(connection: Connection, session_id: int) -> list[int]:
-    """End a session that the transaction holds, and free its locks; returns the jobs that were locked."""
-    if _END_IDLE(connection, session_id=session_id).rowcount:
+    """End a session that the transaction holds, and free its locks; returns the jobs that were locked.
+
+    It is the last that the transaction does.
+    """
+    if _END_IDLE.last(connection, session_id=session_id):
         return []
     return end_session(connection, session_id, known=True)
 

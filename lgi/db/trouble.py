@@ -20,6 +20,10 @@ _SHUT_FILE = ("SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_PERM", "SQLITE_READONL
 _SHUT_TEXT = re.compile(r"FATAL: .*(database .* does not exist|authentication failed|no pg_hba.conf entry)")
 
 
+class CommitFailed(Exception):
+    """The connection broke while committing: whether the transaction took effect is not known."""
+
+
 def error_code(problem: DBAPIError) -> int | str:
     """The driver's number or state for it, 0 where there is none."""
     # The number first: PyMySQL has a state too, which is the same for most errors.
