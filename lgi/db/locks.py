@@ -79,8 +79,8 @@ def lock_job(connection: Connection, job_id: int, *, resource_id: int, session_i
     return Lock(lock_id=_HOLD.one_key(connection, **named("new_", values)), **values)
 
 
-def _holding(jobs: ColumnElement[bool], *columns: ColumnElement[Any]) -> Select[Any]:
-    """Holds jobs, each and then its lock, as those do who unlock; no row where nobody has it locked."""
+def holding(jobs: ColumnElement[bool], *columns: ColumnElement[Any]) -> Select[Any]:
+    """What holds jobs, each and then its lock, as those do who unlock; no row where nobody has it locked."""
     return (
         select(*columns)
         .select_from(job_queue.join(running_locks, running_locks.c.job_id == job_queue.c.job_id))
@@ -93,18 +93,20 @@ def _holding(jobs: ColumnElement[bool], *columns: ColumnElement[Any]) -> Select[
 
 _HOLDER = (running_locks.c.resource_id, running_locks.c.session_id)
 _THIS = job_queue.c.job_id == bindparam("job_id")
-_LOCK = attrgetter(*running_locks.c.keys())
-_OFFERED = (job_queue.c.state, job_queue.c.application, job_queue.c.target_resources, job_queue.c.priority)
+_LOCK_NAMES = running_locks.c.keys()
+_LOCK = attrgetter(*_LOCK_NAMES)
+OFFERED = (job_queue.c.state, job_queue.c.application, job_queue.c.target_resources, job_queue.c.priority)
+"""What a queued job is offered by, and whether it is queued."""
 _QUEUED = job_queue.c.state == JobState.QUEUED.value
-_HOLD_LOCK = Prepared(_holding(_THIS, *running_locks.c, *_OFFERED))
-_HOLD_LOCKED = Prepared(_holding(_THIS, *WHOLE, *_HOLDER))
+_HOLD_LOCK = Prepared(holding(_THIS, *running_locks.c, *OFFERED))
+_HOLD_LOCKED = Prepared(holding(_THIS, *WHOLE, *_HOLDER))
 
 
 @lru_cache(maxsize=64)
 def _hold_several(number: int, inputs: bool) -> Prepared:
     columns = [*PLAIN, job_queue.c.input] if inputs else PLAIN
     return Prepared(
-        _holding(job_queue.c.job_id.in_(numbered("job", number)), *columns, *_HOLDER)
+        holding(job_queue.c.job_id.in_(numbered("job", number)), *columns, *_HOLDER)
         .order_by(job_queue.c.job_id)
         # In the order of their numbers, and none but these: short tables are otherwise read from end to end.
         .with_hint(job_queue, "FORCE INDEX (PRIMARY)", "mysql")
@@ -128,10 +130,15 @@ def give_back(connection: Connection, job_id: int, *, resource_id: int, session_
     [job] = rows
     if (job.resource_id, job.session_id) != (resource_id, session_id):
         raise LGIError(ErrorNumber.LOCK_OF_ANOTHER)
-    _take_off(connection, [job_id])
-    if job.state == JobState.QUEUED.value:
-        _offer_again(connection, [job], quietly=True)
-    return Lock(**dict(zip(running_locks.c.keys(), _LOCK(job), strict=True)))
+    return give_back_held(connection, job)
+
+
+def give_back_held(connection: Connection, row: Any) -> Lock:
+    """As `give_back`, where the transaction holds job and lock, with a row of the lock and OFFERED."""
+    _take_off(connection, [row.job_id])
+    if row.state == JobState.QUEUED.value:
+        _offer_again(connection, [row], quietly=True)
+    return Lock(**dict(zip(_LOCK_NAMES, _LOCK(row), strict=True)))
 
 
 def hold_locked_job(connection: Connection, job_id: int, *, resource_id: int, session_id: int) -> Job:
@@ -201,7 +208,7 @@ def _several(number: int) -> _Several:
     return _Several(
         free=Prepared(delete(running_locks).where(running_locks.c.job_id.in_(numbered("job", number)))),
         mark=Prepared(update(job_queue).where(jobs).values(lock_state=bindparam("lock_state"))),
-        queued=Prepared(select(job_queue.c.job_id, *_OFFERED).where(jobs, _QUEUED)),
+        queued=Prepared(select(job_queue.c.job_id, *OFFERED).where(jobs, _QUEUED)),
         hold=Prepared(insert(running_locks).inline().values(held)),
     )
 

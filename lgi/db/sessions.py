@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import attrs
-from sqlalchemy import Connection, bindparam, delete, exists, select, update
+from typing import Any
 
-from lgi.db.locks import locked_by_session, unlock_jobs
+import attrs
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, select, true, update
+
+from lgi.db.jobs import WHOLE, job_of_row
+from lgi.db.locks import OFFERED, holding, locked_by_session, unlock_jobs
 from lgi.db.prepared import Prepared
 from lgi.db.resources import resource_of_row
-from lgi.db.schema import active_resources, running_locks, running_sessions
+from lgi.db.schema import active_resources, job_queue, running_locks, running_sessions
 from lgi.errors import ErrorNumber, LGIError
-from lgi.model import Resource
+from lgi.model import Job, Resource
 
 SESSION_SECONDS = 30 * 60
 STAMP_SECONDS = 10
@@ -31,6 +34,23 @@ _HOLD = Prepared(
 )
 
 
+def _with_locked(*columns: ColumnElement[Any]) -> Prepared:
+    """Holds a session and then a job with its lock; no row where there is not both."""
+    holders = running_locks.c.resource_id.label("holder"), running_locks.c.session_id
+    locked = holding(job_queue.c.job_id == bindparam("job_id"), *columns, *holders).subquery("locked")
+    return Prepared(
+        select(*active_resources.c, _HELD.c.session_time_stamp, *locked.c)
+        .select_from(
+            active_resources.join(_HELD, _HELD.c.resource_id == active_resources.c.resource_id).join(locked, true())
+        )
+        .where(active_resources.c.resource_name == bindparam("resource_name"))
+    )
+
+
+_HOLD_WITH_JOB = _with_locked(*WHOLE)
+_HOLD_WITH_LOCK = _with_locked(running_locks.c.lock_id, running_locks.c.job_id, running_locks.c.lock_time, *OFFERED)
+
+
 def start_session(connection: Connection, resource_id: int, now: int) -> int:
     """Start a session, as the last that its transaction does; returns its number."""
     return _START.last_key(connection, new_resource_id=resource_id, new_session_time_stamp=now)
@@ -44,6 +64,11 @@ class HeldSession:
     resource: Resource
     stamp: int
 
+    @classmethod
+    def of_row(cls, row: Any, session_id: int) -> HeldSession:
+        """From a row with the columns of the resource, and the time stamp of the session."""
+        return cls(session_id=session_id, resource=resource_of_row(row), stamp=row.session_time_stamp)
+
 
 def hold_session(connection: Connection, session_id: int, resource_name: str) -> HeldSession | None:
     """A session of a resource, in one statement, or None; it may have ended by time, see `keep_alive`.
@@ -51,9 +76,35 @@ def hold_session(connection: Connection, session_id: int, resource_name: str) ->
     Other calls of the session wait until the transaction ends.
     """
     row = _HOLD(connection, session_id=session_id, resource_name=resource_name).one_or_none()
-    if row is None:
-        return None
-    return HeldSession(session_id=session_id, resource=resource_of_row(row), stamp=row.session_time_stamp)
+    return None if row is None else HeldSession.of_row(row, session_id)
+
+
+def hold_session_and_job(
+    connection: Connection, session_id: int, resource_name: str, job_id: int
+) -> tuple[HeldSession, Job] | None:
+    """A session as `hold_session` has it, and a job that it holds locked as `hold_locked_job` has it.
+
+    In one statement; None where anything about it is not as it should be, which those two tell apart.
+    """
+    row = _held_by(_HOLD_WITH_JOB, connection, session_id, resource_name, job_id)
+    return None if row is None else (HeldSession.of_row(row, session_id), job_of_row(row))
+
+
+def hold_session_and_lock(
+    connection: Connection, session_id: int, resource_name: str, job_id: int
+) -> tuple[HeldSession, Any] | None:
+    """As `hold_session_and_job`, with a row for `give_back_held` in place of the job."""
+    row = _held_by(_HOLD_WITH_LOCK, connection, session_id, resource_name, job_id)
+    return None if row is None else (HeldSession.of_row(row, session_id), row)
+
+
+def _held_by(
+    holding_both: Prepared, connection: Connection, session_id: int, resource_name: str, job_id: int
+) -> Any | None:
+    rows = holding_both(connection, session_id=session_id, resource_name=resource_name, job_id=job_id).all()
+    if len(rows) == 1 and (rows[0].holder, rows[0].session_id) == (rows[0].resource_id, session_id):
+        return rows[0]
+    return None
 
 
 def keep_alive(connection: Connection, held: HeldSession, now: int) -> HeldSession:

@@ -13,14 +13,14 @@ from sqlalchemy import Connection
 
 from lgi.db.events import SCHEDULE_CYCLE, schedule
 from lgi.db.jobs import update_job, update_jobs
-from lgi.db.locks import hold_locked_job, hold_locked_jobs
+from lgi.db.locks import hold_locked_jobs
 from lgi.db.log import record, record_moves
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.peer import Caller
 from lgi.lists import encode_list
 from lgi.model import Job, Resource
 from lgi.server.project import Project
-from lgi.server.sessions import resource_in_session
+from lgi.server.sessions import job_in_session, resource_in_session
 from lgi.server.work import targets_of
 from lgi.states import TERMINAL, JobState, TransitionRefused, posted_state
 from lgi.wire.dialect import MalformedXML
@@ -89,8 +89,7 @@ def _update(
     posted: JobChanges,
     now: int,
 ) -> tuple[Resource, Job]:
-    resource = resource_in_session(connection, caller, session_id, now)
-    job = hold_locked_job(connection, job_id, resource_id=resource.resource_id, session_id=session_id)
+    resource, job = job_in_session(connection, caller, session_id, job_id, now)
     changed, columns = _planned(project, job, posted, now)
     if columns:
         update_job(connection, job, columns, held=True)

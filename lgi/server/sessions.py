@@ -6,12 +6,20 @@ import attrs
 from sqlalchemy import Connection
 
 from lgi.db.jobs import fetch_job
-from lgi.db.locks import give_back, lock_job
+from lgi.db.locks import give_back, give_back_held, hold_locked_job, lock_job
 from lgi.db.resources import set_capabilities
-from lgi.db.sessions import HeldSession, end_held_session, hold_session, keep_alive, start_session
+from lgi.db.sessions import (
+    HeldSession,
+    end_held_session,
+    hold_session,
+    hold_session_and_job,
+    hold_session_and_lock,
+    keep_alive,
+    start_session,
+)
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.peer import Caller
-from lgi.model import Lock, Resource
+from lgi.model import Job, Lock, Resource
 from lgi.server.members import known_resource, note_call, registered_resource
 from lgi.server.project import Project
 from lgi.wire.capabilities import check_capabilities
@@ -24,6 +32,10 @@ def held_session(connection: Connection, caller: Caller, session_id: int, now: i
     if held is None:
         registered_resource(connection, caller, now)
         raise LGIError(ErrorNumber.SESSION_ENDED)
+    return _going_on(connection, caller, held, now)
+
+
+def _going_on(connection: Connection, caller: Caller, held: HeldSession, now: int) -> HeldSession:
     known_resource(caller, held.resource)
     return keep_alive(connection, held, now)
 
@@ -31,6 +43,18 @@ def held_session(connection: Connection, caller: Caller, session_id: int, now: i
 def resource_in_session(connection: Connection, caller: Caller, session_id: int, now: int) -> Resource:
     """The calling resource, whose session goes on; raises LGIError."""
     return note_call(connection, held_session(connection, caller, session_id, now).resource, now)
+
+
+def job_in_session(
+    connection: Connection, caller: Caller, session_id: int, job_id: int, now: int
+) -> tuple[Resource, Job]:
+    """The calling resource, whose session goes on, and a job as `hold_locked_job` has it; raises LGIError."""
+    found = hold_session_and_job(connection, session_id, caller.identity.name, job_id)
+    if found is None:
+        resource = resource_in_session(connection, caller, session_id, now)
+        return resource, hold_locked_job(connection, job_id, resource_id=resource.resource_id, session_id=session_id)
+    held, job = found
+    return note_call(connection, _going_on(connection, caller, held, now).resource, now), job
 
 
 def _sign_up(connection: Connection, caller: Caller, capabilities: str | None, now: int) -> tuple[Resource, int]:
@@ -81,8 +105,13 @@ async def lock(project: Project, caller: Caller, session_id: int, job_id: int) -
 
 
 def _unlock(connection: Connection, caller: Caller, session_id: int, job_id: int, now: int) -> tuple[Resource, Lock]:
-    resource = resource_in_session(connection, caller, session_id, now)
-    return resource, give_back(connection, job_id, resource_id=resource.resource_id, session_id=session_id)
+    found = hold_session_and_lock(connection, session_id, caller.identity.name, job_id)
+    if found is None:
+        resource = resource_in_session(connection, caller, session_id, now)
+        return resource, give_back(connection, job_id, resource_id=resource.resource_id, session_id=session_id)
+    held, row = found
+    resource = note_call(connection, _going_on(connection, caller, held, now).resource, now)
+    return resource, give_back_held(connection, row)
 
 
 async def unlock(project: Project, caller: Caller, session_id: int, job_id: int) -> tuple[Resource, Lock]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import attrs
 from sqlalchemy import Connection
 
-from lgi.db.locks import claim_offers, count_offers, hold_locked_job, session_holds_locks
+from lgi.db.locks import claim_offers, count_offers, session_holds_locks
 from lgi.db.resources import fetch_resource_and_job
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.peer import Caller
@@ -18,7 +18,7 @@ from lgi.lists import ANY
 from lgi.model import Job, Resource
 from lgi.server.members import TOUCH_SECONDS, known_resource, note_call
 from lgi.server.project import Project
-from lgi.server.sessions import held_session, resource_in_session
+from lgi.server.sessions import held_session, job_in_session, resource_in_session
 from lgi.states import JobState
 
 # Deployed servers look no further than this many pages into the queue.
@@ -95,16 +95,9 @@ async def wait_for_work(
     return resource, await project.waiting.wait(session_id, name, frozenset(applications), seconds, gone)
 
 
-def _locked_job(
-    connection: Connection, caller: Caller, session_id: int, job_id: int, now: int
-) -> tuple[Resource, Job]:
-    resource = resource_in_session(connection, caller, session_id, now)
-    return resource, hold_locked_job(connection, job_id, resource_id=resource.resource_id, session_id=session_id)
-
-
 async def details(project: Project, caller: Caller, session_id: int, job_id: int) -> tuple[Resource, Job]:
     """A job that this session holds locked, with input and output."""
-    return await project.database.run("job details", _locked_job, caller, session_id, job_id, project.now())
+    return await project.database.run("job details", job_in_session, caller, session_id, job_id, project.now())
 
 
 def targets_of(posted: tuple[str, ...]) -> tuple[str, ...]:
