@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from lgi.db.changes import begun, committed
 from lgi.db.trouble import CommitFailed, connection_lost, contended
@@ -97,7 +97,9 @@ class Connections:
                 result = function(connection)
                 try:
                     transaction.commit()
-                except OperationalError as problem:
+                except DBAPIError as problem:
+                    # Nobody knows what state it is in.
+                    self._writing.close()
                     if connection_lost(problem):
                         raise CommitFailed(str(problem.orig)) from problem
                     raise

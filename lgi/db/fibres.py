@@ -13,10 +13,11 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from greenlet import getcurrent, greenlet
-from MySQLdb import OperationalError
+from MySQLdb import Error, OperationalError
 from MySQLdb.connections import Connection as DriverConnection
 from sqlalchemy import Connection, Engine, event
 from twisted.internet.defer import Deferred
@@ -135,9 +136,18 @@ class FibreConnection(DriverConnection):
         self.read_query_result()
 
     def commit(self) -> None:
-        """Commit; waits as a statement does."""
-        if self._later or not self._finished:
+        """Commit; waits as a statement does. What cannot be carried out before it leaves nothing behind."""
+        if not self._later:
+            if not self._finished:
+                self._query(b"COMMIT")
+            return
+        try:
             self._send_later(b"COMMIT")
+        except Error:
+            # Nobody else does: a commit that fails counts as the end. Where the connection is lost, so is all of it.
+            with suppress(Error):
+                self._query(b"ROLLBACK")
+            raise
 
     def rollback(self) -> None:
         """Undo; waits as a statement does."""

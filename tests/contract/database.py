@@ -10,6 +10,7 @@ from tests.contract.jobs import JobsContract
 from tests.contract.keys import KeysContract
 from tests.contract.locks import LocksContract
 from tests.contract.pulses import PulsesContract
+from tests.contract.together import TogetherContract
 from tests.contract.transactions import TransactionsContract
 from tests.contract.usage import UsageContract
 from tests.contract.values import ValuesContract
@@ -26,6 +27,7 @@ class DatabaseContract(
     ValuesContract,
     AgendaContract,
     PulsesContract,
+    TogetherContract,
     TransactionsContract,
 ):
     """All of the contract; a subclass says with `make_database` on which database it is tested."""

@@ -27,6 +27,7 @@ from lgi.states import JobState
 from tests import mariadb
 from tests.contract import case
 from tests.contract.case import APPLICATION, NOW, RESOURCE, call_in, job, rows
+from tests.contract.together import REMOVE, add
 
 
 def overloaded(test: TestCase, problem: LGIError) -> None:
@@ -152,6 +153,55 @@ class MariaDBFaultTests(case.MariaDBCase, _Faults):
         self.assertEqual((len(calls), self.limits()["a"]), (1, 0))
         await database.run("work", raise_limit, "a")
         self.flushLoggedErrors()
+
+    async def test_connection_lost_in_a_commit_with_others_is_not_run_again(self) -> None:
+        """Of which nobody knows whether they took effect."""
+        database = self.open()
+        calls: list[str] = []
+
+        def later(connection: Connection) -> None:
+            calls.append("later")
+            self.kill(connection)
+            add(connection, "c")
+            add(connection, "d")
+
+        def last(connection: Connection) -> None:
+            calls.append("last")
+            add(connection, "c")
+            self.kill(connection)
+            REMOVE.last(connection, name="a")
+
+        for work in (later, last):
+            with self.assertRaises(LGIError) as caught:
+                await database.run("work", work)
+            self.assertIsInstance(caught.exception, CommitUnknown)
+        self.assertEqual((calls, self.limits()), (["later", "last"], {"a": 0, "b": 0}))
+        await database.run("work", add, "c")
+        self.assertEqual(self.limits(), {"a": 0, "b": 0, "c": 0})
+        self.flushLoggedErrors()
+
+    async def test_row_that_is_waited_for_in_vain_in_a_commit_is_tried_again(self) -> None:
+        """Of what was sent with it nothing is left."""
+        server = mariadb.server()
+        server.execute("SET GLOBAL innodb_lock_wait_timeout = 1")
+        self.addCleanup(server.execute, "SET GLOBAL innodb_lock_wait_timeout = 50")
+        database = self.open()
+        calls: list[int] = []
+        holder = self.engine.connect()
+        holding = holder.begin()
+        raise_limit(holder, "a")
+
+        def once(connection: Connection) -> None:
+            calls.append(1)
+            if len(calls) == 2:
+                holding.rollback()
+                holder.close()
+                return
+            add(connection, "c")
+            REMOVE.later(connection, name="a")
+
+        await database.run("once", once)
+        self.assertEqual((len(calls), self.limits()), (2, {"a": 0, "b": 0}))
 
     async def test_server_that_is_away_is_said_and_found_again(self) -> None:
         server = mariadb.server()
