@@ -21,7 +21,18 @@ import attrs
 from twisted.logger import Logger
 
 from lgi.daemon import quick
-from lgi.daemon.jobdir import FILES, HASHES, INPUT, LEFT_OUT, JobDirectory, Tampered, discard, new_reference, prepare
+from lgi.daemon.jobdir import (
+    FILES,
+    HASHES,
+    INPUT,
+    LEFT_OUT,
+    JobDirectory,
+    Spare,
+    Tampered,
+    discard,
+    new_reference,
+    prepare,
+)
 from lgi.daemon.sandbox import uid_of
 from lgi.daemon.seal import Seal
 from lgi.durable import read_regular, sync, write_new
@@ -65,7 +76,7 @@ class Intake:
         self._boot = boot()
         self._live: dict[Path, set[str]] = {}
         self._file_of: dict[str, Path] = {}
-        self._spares: list[Path] = []
+        self._spares: list[Spare] = []
 
     def write(self, entries: Sequence[Entry]) -> Path:
         """Have them on disk, in a file that is to be noted; raises OSError, and then has none of them.
@@ -126,18 +137,18 @@ class Intake:
             discard(draft.path)
             raise
 
-    def spare(self, hidden: Path) -> bool:
-        """Whether a directory that was retired could be put aside, to make another one of its files."""
+    def spare(self, directory: JobDirectory, hidden: Path) -> bool:
+        """Whether a job's directory that was retired, and is at `hidden` now, could be put aside for another one."""
         if len(self._spares) >= SPARES:
             return False
         kept = self._run_directory / SPARE / hidden.name.lstrip(".")
         try:
-            quick.keep_only(str(hidden), _USED_AGAIN)
+            names = quick.keep_only(str(hidden), _USED_AGAIN)
             kept.parent.mkdir(mode=0o700, exist_ok=True)
             hidden.rename(kept)
         except OSError:
             return False
-        self._spares.append(kept)
+        self._spares.append(Spare(path=kept, names=names, known=directory.known()))
         return True
 
     def missing(self) -> list[Entry]:

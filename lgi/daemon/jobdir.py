@@ -16,7 +16,7 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,28 @@ _NAME = re.compile(r"JOB_([0-9A-F]{32})")
 
 _Mark = tuple[int, ...]
 _Marks = tuple[_Mark, _Mark]
+
+
+@attrs.frozen(kw_only=True)
+class Spare:
+    """The directory of a job that is over, to be another's: `names` are the files in it.
+
+    Making and removing tens of files for each of thousands of short jobs has ext4 search ever longer for an inode
+    that was not removed in the last minutes. Most files of jobs of one application are alike: `known` has, by name,
+    what was written to a file, and what any change of it since then would have changed.
+    """
+
+    path: Path
+    names: Set[str]
+    known: Mapping[str, tuple[bytes, _Mark]]
+
+    def fill(self, name: str, path: str, content: bytes, mode: int) -> _Mark | None:
+        """Write one of these files, which is at `path` now; what marks it, if that is known already."""
+        text, mark = self.known.get(name, (None, None))
+        if text == content and mark == _mark(path):
+            return mark
+        quick.write_over(path, content, mode)
+        return None
 
 
 class Tampered(Exception):
@@ -233,6 +255,12 @@ class JobDirectory:
         if len(content) <= _SHORT:
             self._texts[name] = content
 
+    def known(self) -> dict[str, tuple[bytes, _Mark]]:
+        """The content of short files that were verified, and what marked them."""
+        return {
+            name: (text, self._verified[name][0]) for name, text in self._texts.items() if self._verified.get(name)
+        }
+
     def _marks(self, name: str, table: _Mark | None = None) -> _Marks | None:
         """What any change of a file or its hash changes; None where one is missing."""
         path = f"{self._place}/{name}"
@@ -347,14 +375,14 @@ def prepare(
     *,
     uid: int | None = None,
     reference: str = "",
-    spare: Path | None = None,
+    spare: Spare | None = None,
 ) -> JobDirectory:
     """Make a directory for a job, under a name that begins with a dot, with these files and their hashes.
 
     The reference is made here, unless it was before; `LGI_project`, `LGI_application` and `LGI_daemon_reference` come
     with it, and with `uid` the layout of a sandbox, with `LGI_job_sandbox_uid` to say so. Raises OSError, and leaves
     nothing behind then. Nothing is forced to disk before `publish`, and with a reference from before not then either.
-    The files of `spare`, the directory of a job that is over, are used again; it is gone afterwards.
+    With `spare` that directory becomes this one, which has no uid then.
     """
     synced = not reference
     reference = reference or new_reference()
@@ -368,41 +396,48 @@ def prepare(
     if uid is not None:
         identity["job_sandbox_uid"] = str(uid)
     try:
-        directory.path.mkdir(mode=EXECUTABLE)
+        if spare is None:
+            directory.path.mkdir(mode=EXECUTABLE)
+        else:
+            spare.path.rename(directory.path)
         plain, script = (PRIVATE, EXECUTABLE) if uid is None else (_FOR_GROUP, _RUN_BY_GROUP)
         files = {**contents, **{f"LGI_{tag}": text.encode() for tag, text in identity.items()}}
         signs = {name: seal.sign(reference, name, content) for name, content in files.items()}
-        for name, content in files.items():
+        used = frozenset[str]() if spare is None else spare.names
+        for name in used - {*files, HASHES}:
+            (directory.path / name).unlink()
+        marks: dict[str, _Mark | None] = {}
+
+        def write(name: str, content: bytes, mode: int) -> None:
             path = f"{directory._place}/{name}"
-            quick.make(path, content, script if name in SCRIPTS else plain, group=uid, former=_former(spare, name))
+            if spare is not None and name in used:
+                marks[name] = spare.fill(name, path, content, mode)
+            else:
+                quick.make(path, content, mode, group=uid)
+
+        for name, content in files.items():
+            write(name, content, script if name in SCRIPTS else plain)
             if synced:
-                quick.make(f"{path}.hash", f"{signs[name]}\n".encode(), plain, group=uid)
+                write(f"{name}.hash", f"{signs[name]}\n".encode(), plain)
         if not synced:
-            path = f"{directory._place}/{HASHES}"
-            quick.make(path, table_of(signs), plain, group=uid, former=_former(spare, HASHES))
+            write(HASHES, table_of(signs), plain)
             directory._tabled.update(signs)
             table = _mark(f"{directory._place}/{HASHES}")
             for name, content in files.items():
                 # Looked at twice within milliseconds; whoever could be quicker could make hashes as well.
-                directory._know(name, directory._marks(name, table), content)
+                file = marks.get(name) or _mark(f"{directory._place}/{name}")
+                directory._know(name, (file, table) if file and table else None, content)
         if uid is not None:
             _open_to(directory.path, uid)
     except OSError:
         discard(directory.path)
         raise
-    finally:
-        if spare is not None:
-            discard(spare)
     return directory
 
 
 def table_of(hashes: Mapping[str, str]) -> bytes:
     """A line for each file: its name, and its hash, or two while it is being changed."""
     return "".join(f"{name} {sign}\n" for name, sign in hashes.items()).encode()
-
-
-def _former(spare: Path | None, name: str) -> str:
-    return "" if spare is None else f"{spare}/{name}"
 
 
 def _mark(path: str) -> _Mark | None:

@@ -15,26 +15,15 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OWN = 0o600
 
 
-def make(
-    path: str, content: bytes, mode: int, *, owner: int = -1, group: int | None = None, former: str = ""
-) -> None:
-    """Write a file that must not be there yet, over the inode of the file `former`, if that can be; raises OSError.
-
-    Making and removing tens of files for each of thousands of short jobs has ext4 search ever longer for an inode
-    that was not removed in the last minutes. A file that has other names too, or is none, is not used again.
-    """
-    if former and _can_be_used(former):
-        os.rename(former, path)
-        descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
-    else:
-        descriptor = os.open(path, _NEW, _OWN & mode)
+def make(path: str, content: bytes, mode: int, *, owner: int = -1, group: int | None = None) -> None:
+    """Write a file that must not be there yet; raises OSError."""
+    descriptor = os.open(path, _NEW, _OWN & mode)
     try:
         if group is not None:
             os.fchown(descriptor, owner, group)
-        if mode != _OWN or former:
+        if mode != _OWN:
             os.fchmod(descriptor, mode)
-        if content and os.write(descriptor, content) != len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        _write(descriptor, content, path)
     except BaseException:
         os.unlink(path)
         raise
@@ -42,12 +31,31 @@ def make(
         os.close(descriptor)
 
 
-def _can_be_used(path: str) -> bool:
+def write_over(path: str, content: bytes, mode: int) -> None:
+    """Write a file that is of no use any more, in the place of what is in it; raises OSError.
+
+    One that has other names too, or is no file of ours, is made anew. It is not emptied first: ext4 would have it on
+    its way to the disk when it is closed.
+    """
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid != os.geteuid():
+        os.unlink(path)
+        make(path, content, mode)
+        return
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return False
-    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid == os.geteuid()
+        if stat.S_IMODE(status.st_mode) != mode:
+            os.fchmod(descriptor, mode)
+        _write(descriptor, content, path)
+        if status.st_size > len(content):
+            os.ftruncate(descriptor, len(content))
+    finally:
+        os.close(descriptor)
+
+
+def _write(descriptor: int, content: bytes, path: str) -> None:
+    if content and os.write(descriptor, content) != len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def put(path: str, content: bytes, mode: int, *, group: int | None = None) -> None:
@@ -78,15 +86,22 @@ class _Gone:
         return kind is not None and issubclass(kind, FileNotFoundError)
 
 
-def keep_only(path: str, names: Collection[str]) -> None:
-    """Remove all other files of a directory that has nothing but files in it; raises OSError."""
+def keep_only(path: str, names: Collection[str]) -> set[str]:
+    """Remove all other files of a directory that has nothing but files in it, and return which are left.
+
+    Raises OSError.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    kept: set[str] = set()
     try:
         for name in os.listdir(descriptor):
-            if name not in names:
+            if name in names:
+                kept.add(name)
+            else:
                 os.unlink(name, dir_fd=descriptor)
     finally:
         os.close(descriptor)
+    return kept
 
 
 def remove(path: str) -> None:

@@ -51,7 +51,7 @@ class Tools:
     resource_name: str
     fast_cycle: float
     sandbox: Sandbox | None = None
-    spare: Callable[[Path], bool] = lambda hidden: False
+    spare: Callable[[JobDirectory, Path], bool] = lambda directory, hidden: False
     """Whether a directory that was retired has been taken for another job."""
 
 
@@ -301,7 +301,8 @@ class Steps:
         await self._end_processes()
         hidden = self._directory.retire()
         at_once = not self._directory.synced and self._directory.uid is None
-        gone = (at_once and (self._tools.spare(hidden) or _removed(hidden))) or await self._in_thread(discard, hidden)
+        gone = at_once and (self._tools.spare(self._directory, hidden) or _removed(hidden))
+        gone = gone or await self._in_thread(discard, hidden)
         if gone and self._tools.sandbox is not None and self._directory.uid is not None:
             self._tools.sandbox.release(self._directory.uid)
         return self._life.removed
