@@ -24,8 +24,10 @@ from lgi.daemon import quick
 from lgi.daemon.jobdir import (
     FILES,
     HASHES,
+    IN_RESERVE,
     INPUT,
     LEFT_OUT,
+    TAKEN_AWAY,
     JobDirectory,
     Spare,
     Tampered,
@@ -42,7 +44,7 @@ DIRECTORY = ".lgi-daemon.intake"
 SPARE = ".lgi-daemon.spare"
 SPARES = 64
 # What a job does not write to: something of it may have gone astray, and still write to the rest.
-_USED_AGAIN = FILES | {HASHES, INPUT, LEFT_OUT}
+_USED_AGAIN = FILES | {HASHES, INPUT, LEFT_OUT} | IN_RESERVE
 _SIGNED = "intake"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -143,6 +145,8 @@ class Intake:
             return False
         kept = self._run_directory / SPARE / hidden.name.lstrip(".")
         try:
+            for name in TAKEN_AWAY:
+                quick.take_away(f"{hidden}/{name}")
             names = quick.keep_only(str(hidden), _USED_AGAIN)
             kept.parent.mkdir(mode=0o700, exist_ok=True)
             hidden.rename(kept)

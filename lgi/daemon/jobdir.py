@@ -69,7 +69,10 @@ INPUT, OUTPUT, RUN_PID = "LGI_input", "LGI_output", "LGI_job_run_script_pid"
 RUN_LOG = "job_run_script.log"
 PRINTED = 4096  # bytes of it that are told where a run script left no output
 EXIT_STATUS = "LGI_exit_status"  # written by the process around the run script, so not sealed
+TAKEN_AWAY = (RUN_PID, f"{RUN_PID}.hash", EXIT_STATUS)
 RUN_LOCK, STEP_LOCK = "LGI_job.lock", "LGI_step.lock"
+IN_RESERVE = frozenset({RUN_LOCK, *(quick.new_of(f"/{name}").lstrip("/") for name in TAKEN_AWAY)})
+"""What is in a `Spare` for the run script of the next job."""
 SANDBOX_UID = "LGI_job_sandbox_uid"
 LARGEST_OUTPUT = 65354  # bytes that a server takes in a long field
 _FOR_GROUP, _RUN_BY_GROUP, _WRITTEN_BY_GROUP = 0o640, 0o750, 0o660
@@ -104,8 +107,19 @@ class Spare:
         text, mark = self.known.get(name, (None, None))
         if text == content and mark == _mark(path):
             return mark
-        quick.write_over(path, content, mode)
+        try:
+            quick.write_over(path, content, mode)
+        except FileNotFoundError:
+            quick.make(path, content, mode)
         return None
+
+    def became(self, path: Path) -> bool:
+        """Whether the directory could be put there."""
+        try:
+            self.path.rename(path)
+        except OSError:
+            return False
+        return True
 
 
 class Tampered(Exception):
@@ -396,15 +410,14 @@ def prepare(
     if uid is not None:
         identity["job_sandbox_uid"] = str(uid)
     try:
-        if spare is None:
+        if spare is None or not spare.became(directory.path):
+            spare = None
             directory.path.mkdir(mode=EXECUTABLE)
-        else:
-            spare.path.rename(directory.path)
         plain, script = (PRIVATE, EXECUTABLE) if uid is None else (_FOR_GROUP, _RUN_BY_GROUP)
         files = {**contents, **{f"LGI_{tag}": text.encode() for tag, text in identity.items()}}
         signs = {name: seal.sign(reference, name, content) for name, content in files.items()}
         used = frozenset[str]() if spare is None else spare.names
-        for name in used - {*files, HASHES}:
+        for name in used - {*files, HASHES} - IN_RESERVE:
             (directory.path / name).unlink()
         marks: dict[str, _Mark | None] = {}
 

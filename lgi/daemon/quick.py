@@ -63,12 +63,17 @@ def put(path: str, content: bytes, mode: int, *, group: int | None = None) -> No
 
     With `group` others may write in the directory, and nothing that they put there is in the way.
     """
-    folder, _, name = path.rpartition("/")
-    new = f"{folder}/.{name}{'' if group is None else '.' + secrets.token_hex(8)}.new"
     if group is None:
-        with _Gone():
-            os.unlink(new)
-    make(new, content, mode, group=group)
+        new = new_of(path)
+        try:
+            # It may have been left by whoever was interrupted, or be there to be used.
+            write_over(new, content, mode)
+        except FileNotFoundError:
+            make(new, content, mode)
+    else:
+        folder, _, name = path.rpartition("/")
+        new = f"{folder}/.{name}.{secrets.token_hex(8)}.new"
+        make(new, content, mode, group=group)
     try:
         os.rename(new, path)
     except OSError:
@@ -76,14 +81,18 @@ def put(path: str, content: bytes, mode: int, *, group: int | None = None) -> No
         raise
 
 
-class _Gone:
-    """As contextlib.suppress, which costs more than what is done in it."""
+def new_of(path: str) -> str:
+    """Where `put` writes a file before it is in its place, when nobody else writes in the directory."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.new"
 
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        return kind is not None and issubclass(kind, FileNotFoundError)
+def take_away(path: str) -> None:
+    """Have no such file, and its inode where the next `put` uses it; raises OSError."""
+    try:
+        os.rename(path, new_of(path))
+    except FileNotFoundError:
+        return
 
 
 def keep_only(path: str, names: Collection[str]) -> set[str]:

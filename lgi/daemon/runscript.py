@@ -78,10 +78,14 @@ def start(scripts: Scripts, job: JobDirectory) -> tuple[int, Deferred[int | None
 
 def _reserve_status(job: JobDirectory, name: str) -> None:
     """Forget the status of a former run, and take the room that the next one needs: the job may fill the disk."""
+    path = f"{job.path}/{name}"
+    if job.uid is None and name == EXIT_STATUS:
+        quick.put(path, _ROOM, PRIVATE)
+        return
     for former in (EXIT_STATUS, _NEW_STATUS):
         with contextlib.suppress(FileNotFoundError):
             (job.path / former).unlink()
-    quick.make(f"{job.path}/{name}", _ROOM, PRIVATE, owner=-1 if job.uid is None else job.uid, group=job.uid)
+    quick.make(path, _ROOM, PRIVATE, owner=-1 if job.uid is None else job.uid, group=job.uid)
 
 
 def is_running(job: JobDirectory) -> bool:

@@ -13,6 +13,7 @@ from twisted.internet.task import Clock, deferLater
 
 from lgi.daemon.config import JOB_SCRIPTS, DaemonConfig, read_config
 from lgi.daemon.daemon import Cycles, Daemon
+from lgi.daemon.intake import SPARE
 from lgi.daemon.jobdir import RUN_PID
 from lgi.daemon.sandbox import Sandbox
 from lgi.daemon.seal import load_seal
@@ -183,7 +184,8 @@ class Rig:
         return path
 
     def leftovers(self) -> list[Path]:
-        return [path for path in self.run.glob("*/*/*") if path.name.startswith(".")]
+        found = (path for path in self.run.glob("*/*/*") if path.name.startswith("."))
+        return [path for path in found if SPARE not in path.parts]
 
     async def clean_up(self) -> None:
         """End the daemon and every process that its jobs run."""

@@ -383,3 +383,67 @@ class TroubleTests(LeftOutTestCase):
         await rig.go()
         self.assertEqual((server.jobs[12].state, rig.jobs(), server.locks), (JobState.QUEUED, [], {}))
         tap.open()
+
+
+class SpareTests(LeftOutTestCase):
+    """The directory of a job that is over becomes that of the next."""
+
+    async def second(self, meanwhile: Callable[[Path], object] = lambda spare: None) -> dict[str, bool]:
+        """Run a second job; returns the names of its files, and whether they have the inodes of the first one's."""
+        server, rig, tap = self.prepared()
+        await rig.go()
+        first = {path.name: path.stat().st_ino for path in rig.job.iterdir()}
+        tap.open()
+        await self.all_over(server, rig)
+        [spare] = (rig.run / intake.SPARE).iterdir()
+        meanwhile(spare)
+        server.submit(13, owners=("somebody", "else"), input=b"")
+        await rig.turn()
+        job = rig.job
+        self.assertEqual({path.name for path in job.iterdir()}, set(first))
+        texts = [
+            (job / f"LGI_{name}").read_text() for name in ("job_id", "owners", "application", "project", "input")
+        ]
+        self.assertEqual(texts, ["13", "somebody, else", "hello_world", "LGI", ""])
+        self.assertEqual({path.stat().st_mode & 0o777 for path in job.glob("LGI_[!j]*")}, {0o600})
+        found = {path.name: path.stat().st_ino == first[path.name] for path in job.iterdir()}
+        tap.open()
+        await self.all_over(server, rig)
+        self.assertEqual(server.jobs[13].output, b"")
+        return found
+
+    async def test_files_are_used_again(self) -> None:
+        found = await self.second()
+        # What it says itself may be in the hands of some process that has gone astray.
+        self.assertEqual({name for name, same in found.items() if not same}, {"job_run_script.log"})
+
+    async def test_whatever_was_done_to_them(self) -> None:
+        outside = Path(self.mktemp()).absolute()
+
+        def other_words(spare: Path) -> None:
+            (spare / "LGI_application").write_text("hello_World")
+
+        def longer(spare: Path) -> None:
+            (spare / "LGI_owners").write_text("x" * 10_000)
+
+        def link(spare: Path) -> None:
+            (spare / "LGI_project").unlink()
+            (spare / "LGI_project").symlink_to(outside)
+
+        def other_name(spare: Path) -> None:
+            (spare / "LGI_owners").unlink()
+            (spare / "LGI_owners").hardlink_to(outside)
+
+        def open_to_all(spare: Path) -> None:
+            (spare / "LGI_application").chmod(0o666)
+
+        def gone(spare: Path) -> None:
+            (spare / "LGI_owners").unlink()
+
+        def all_gone(spare: Path) -> None:
+            spare.rename(outside.with_name("away"))
+
+        for meanwhile in (other_words, longer, link, other_name, open_to_all, gone, all_gone):
+            outside.write_text("mine")
+            await self.second(meanwhile)
+            self.assertEqual(outside.read_text(), "mine", meanwhile)
