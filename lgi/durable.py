@@ -14,6 +14,7 @@ from typing import BinaryIO
 PRIVATE = 0o600
 EXECUTABLE = 0o700
 _AT_ONCE = 8
+_PIECE = 1 << 16
 
 
 def write_atomically(path: Path, content: bytes, mode: int = PRIVATE, *, group: int | None = None) -> None:
@@ -101,7 +102,18 @@ def read_regular(path: Path, most: int = -1, *, end: bool = False, owner: int | 
 
     Raises OSError as `open_regular` does.
     """
-    with reading(path, owner=owner) as file:
+    descriptor = open_regular(path, os.O_RDONLY, owner=owner)
+    try:
+        size = os.fstat(descriptor).st_size
         if end and most >= 0:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - most))
-        return file.read(most)
+            os.lseek(descriptor, max(0, size - most), os.SEEK_SET)
+        # A file object takes longer to be made than most files take to be read.
+        pieces = []
+        left = most if most >= 0 else max(size, _PIECE)
+        while left > 0 and (piece := os.read(descriptor, min(left, _PIECE))):
+            pieces.append(piece)
+            if most >= 0:
+                left -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    finally:
+        os.close(descriptor)

@@ -31,14 +31,11 @@ class Step(Enum):
     REMOVE = auto()
 
 
-class Life(Protocol):
+class Words(Protocol):
     """What may be told about a job."""
 
-    def step(self) -> Step:
-        """Ask what to do next."""
-
-    def ended(self) -> bool:
-        """Ask whether nothing will ever happen to it here."""
+    def outlook(self) -> tuple[Step, bool]:
+        """Ask what to do next, and whether nothing will ever happen to it here."""
 
     def accepted(self) -> None:
         """The server says: running, and ours."""
@@ -86,12 +83,22 @@ class Life(Protocol):
         """A file of the job is not what the daemon wrote."""
 
 
+class Life(Words, Protocol):
+    """The life of a job."""
+
+    def step(self) -> Step:
+        """Ask what to do next."""
+
+    def ended(self) -> bool:
+        """Ask whether nothing will ever happen to it here."""
+
+
 @attrs.frozen
 class _Nothing:
     """The machine needs nothing but its state."""
 
 
-_builder = TypeMachineBuilder(Life, _Nothing)
+_builder = TypeMachineBuilder(Words, _Nothing)
 _unsure = _builder.state("unsure")  # complete on disk, but the server has not yet said that the job is ours
 _resting = _builder.state("resting")
 _preparing = _builder.state("preparing")
@@ -122,33 +129,32 @@ _STEPS = {
     _refused: Step.NOTHING,
 }
 _MOVES = {
-    (_unsure, Life.accepted): _resting,
-    (_resting, Life.found_running): _running,
-    (_resting, Life.found_finished): _finishing,
-    (_resting, Life.found_idle): _preparing,
-    (_preparing, Life.prepared): _starting,
-    (_starting, Life.started): _running,
-    (_starting, Life.found_running): _running,
-    (_running, Life.look): _resting,
-    (_finishing, Life.wrapped): _reporting,
-    (_reporting, Life.reported): _removing,
-    (_aborting, Life.stopped): _reporting_abort,
-    (_reporting_abort, Life.reported): _removing,
-    (_dropping, Life.stopped): _removing,
-    (_removing, Life.removed): _gone,
+    (_unsure, Words.accepted): _resting,
+    (_resting, Words.found_running): _running,
+    (_resting, Words.found_finished): _finishing,
+    (_resting, Words.found_idle): _preparing,
+    (_preparing, Words.prepared): _starting,
+    (_starting, Words.started): _running,
+    (_starting, Words.found_running): _running,
+    (_running, Words.look): _resting,
+    (_finishing, Words.wrapped): _reporting,
+    (_reporting, Words.reported): _removing,
+    (_aborting, Words.stopped): _reporting_abort,
+    (_reporting_abort, Words.reported): _removing,
+    (_dropping, Words.stopped): _removing,
+    (_removing, Words.removed): _gone,
 }
 _AT_WORK = (_unsure, _resting, _preparing, _starting, _running, _finishing)
 _HELD = (*_AT_WORK, _reporting, _aborting, _reporting_abort)
-_MOVES |= {(state, Life.abort): _aborting for state in _AT_WORK}  # a finished job is reported as that all the same
-_MOVES |= {(state, Life.lost): _dropping for state in _HELD}
-_MOVES |= {(state, Life.closed): _dropping for state in _HELD}
-_MOVES |= {(state, Life.tampered): _refused for state in (*_HELD, _dropping)}
+_MOVES |= {(state, Words.abort): _aborting for state in _AT_WORK}  # a finished job is reported as that all the same
+_MOVES |= {(state, Words.lost): _dropping for state in _HELD}
+_MOVES |= {(state, Words.closed): _dropping for state in _HELD}
+_MOVES |= {(state, Words.tampered): _refused for state in (*_HELD, _dropping)}
 # What may come at any time and then changes nothing.
-_WORDS = (Life.accepted, Life.abort, Life.lost, Life.closed, Life.look, Life.tampered)
+_WORDS = (Words.accepted, Words.abort, Words.lost, Words.closed, Words.look, Words.tampered)
 
 for _state, _step in _STEPS.items():
-    _state.upon(Life.step).loop().returns(_step)
-    _state.upon(Life.ended).loop().returns(_state in (_gone, _refused))
+    _state.upon(Words.outlook).loop().returns((_step, _state in (_gone, _refused)))
     for _word in _WORDS:
         if (_state, _word) not in _MOVES:
             _state.upon(_word).loop().returns(None)
@@ -159,15 +165,15 @@ _machine = _builder.build()
 
 
 class _Remembering:
-    """A life whose two questions, asked many times between two words, are answered once."""
+    """A life whose question, asked many times between two words, is answered once."""
 
-    def __init__(self, life: Life) -> None:
+    def __init__(self, life: Words) -> None:
         self._life = life
         self._said: tuple[Step, bool] | None = None
 
     def _answers(self) -> tuple[Step, bool]:
         if self._said is None:
-            self._said = self._life.step(), self._life.ended()
+            self._said = self._life.outlook()
         return self._said
 
     def step(self) -> Step:
@@ -188,7 +194,7 @@ class _Remembering:
         return told
 
 
-def _remembering(life: Life) -> Life:
+def _remembering(life: Words) -> Life:
     remembering: Any = _Remembering(life)
     whole: Life = remembering
     return whole

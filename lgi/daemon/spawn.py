@@ -13,7 +13,7 @@ from contextlib import suppress
 from twisted.internet.defer import Deferred
 from twisted.internet.process import registerReapProcessHandler, unregisterReapProcessHandler
 
-_BY_DEFAULT = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+_SETTABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
 class Child:
@@ -51,7 +51,8 @@ def spawn(command: list[str], environment: Mapping[str, str], descriptors: Mappi
         file_actions=[(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in descriptors.items()],
         setsid=True,
         setsigmask=(),
-        setsigdef=_BY_DEFAULT,
+        # What has a handler here has its default in a new program anyway.
+        setsigdef=[number for number in _SETTABLE if signal.getsignal(number) is signal.SIG_IGN],
     )
     return Child(pid)
 
