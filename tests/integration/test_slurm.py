@@ -107,7 +107,9 @@ class SlurmTests(batch.BatchContract):
         self.assertEqual((self.folder / "runs").read_text(), "run\nrun\n")
 
     async def test_task_of_an_array_is_cancelled(self) -> None:
-        job = await self.submit("until [ -e go ]; do sleep 0.1; done", array=ArrayRange(first=1, last=3))
+        # The one that is cancelled would not go by itself: it is told to end after `cancel` has returned.
+        waiting = '[ "$SLURM_ARRAY_TASK_ID" = 2 ] && exec sleep 300; until [ -e go ]; do sleep 0.1; done'
+        job = await self.submit(waiting, array=ArrayRange(first=1, last=3))
         await self.state(job, State.RUNNING)
         await self.batch.cancel([f"{job.job}_2"])
         (self.folder / "go").touch()
