@@ -6,13 +6,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import attrs
 from lxml import etree
 from treq.client import HTTPClient
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IConsumer
 from twisted.web.client import Agent, HTTPConnectionPool, _HTTP11ClientFactory
 from twisted.web.http import PotentialDataLoss
-from twisted.web.iweb import IPolicyForHTTPS
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IBodyProducer, IPolicyForHTTPS
+from zope.interface import implementer
 
 from lgi.client.answers import AnswerMalformed, ServerUnreachable, read_response
 from lgi.client.transfer import (
@@ -48,12 +53,38 @@ class _QuietFactory(_HTTP11ClientFactory):
     noisy = False
 
 
+@implementer(IBodyProducer)
+class _Whole:
+    """A body that is sent at once."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Send it."""
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """Nothing is left to send."""
+
+    resumeProducing = stopProducing = pauseProducing
+
+
 class Client(HTTPClient):
     """treq's client, and the agent beneath, for files: nothing of theirs is to be unpacked, or redirected."""
 
     def __init__(self, agent: Agent) -> None:
         super().__init__(agent)
         self.agent = agent
+
+    def post(self, url: str, data: Any = None, **options: Any) -> Any:  # type: ignore[override]  # as it is used here
+        """As treq's; a form without files goes to the agent at once, which costs half as much."""
+        if options.get("files") or not url.isascii():
+            return super().post(url, data=data, **options)
+        headers = Headers({b"Content-Type": [b"application/x-www-form-urlencoded"]})
+        return self.agent.request(b"POST", url.encode(), headers, _Whole(urlencode(data).encode()))
 
 
 def connect(reactor: Any, policy: IPolicyForHTTPS) -> tuple[Client, HTTPConnectionPool]:
