@@ -60,7 +60,7 @@ class Direct:
     def send(self, connection: Connection, driver: Any, values: Mapping[str, object]) -> Answer:
         """Send it with these values; raises what `Connection.execute` raises."""
         try:
-            driver.query(self._filled(connection, driver, values))
+            driver.ask(self._filled(connection, driver, values))
             result = driver.store_result()
             if result is None:
                 return Answer((), driver.affected_rows())

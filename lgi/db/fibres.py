@@ -77,7 +77,7 @@ class FibreConnection(DriverConnection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._later: list[bytes] = []
-        self._finished = False
+        self._finished = self._trailing = False
         super().__init__(*arguments, **options)
         self._gathers = "MariaDB" in self.get_server_info()
 
@@ -103,9 +103,8 @@ class FibreConnection(DriverConnection):
         self._send_later(
             query, b"SET @lgi_changed = ROW_COUNT()", b"COMMIT", b"SELECT @lgi_changed, LAST_INSERT_ID()"
         )
+        self._trailing = True
         [(changed, key)] = self.store_result().fetch_row(0)
-        # The end of the block has an answer of its own, which comes with it.
-        self.next_result()
         self._finished = True
         return int(changed), int(key)
 
@@ -117,6 +116,27 @@ class FibreConnection(DriverConnection):
         elif statements:
             self._query(b"BEGIN NOT ATOMIC %s; END" % b"; ".join(statements))
 
+    def ask(self, query: bytes) -> None:
+        """Send a statement as `query` does, together with what was to be sent before it if that has one answer.
+
+        Its result is to be taken by `store_result`.
+        """
+        if self._later and query.startswith(b"SELECT"):
+            # The rows are the only answer before the end.
+            self._send_later(query)
+            self._trailing = True
+        else:
+            self.query(query)
+
+    def store_result(self) -> Any:
+        """The result of what was sent, with all its rows; None where it has none."""
+        result = super().store_result()
+        if self._trailing:
+            # The end of the block has an answer of its own, which comes with it.
+            self._trailing = False
+            self.next_result()
+        return result
+
     def query(self, query: bytes | bytearray) -> None:
         """Send a statement and wait for the beginning of its result; raises the driver's errors."""
         if self._later:
@@ -124,7 +144,7 @@ class FibreConnection(DriverConnection):
         self._query(query)
 
     def _query(self, query: bytes | bytearray) -> None:
-        self._finished = False
+        self._finished = self._trailing = False
         fibre = getcurrent()
         if not isinstance(fibre, _Fibre) or fibre.owner.stopped:
             super().query(query)

@@ -6,9 +6,23 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, literal, select, union_all
+from attrs import evolve
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    literal,
+    select,
+    union_all,
+    update,
+)
 
 from lgi.access import Grants
+from lgi.db.jobs import counting_owned
 from lgi.db.prepared import Prepared, numbered, values_of
 from lgi.db.schema import groups_allowed, groups_denied, resource_applications, users_allowed, users_denied
 from lgi.lists import ANY
@@ -60,10 +74,14 @@ def _fetching(users: int, groups: int) -> Prepared:
     )
 
 
+def _row_of(table: Table) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    name, application, _limit = table.c
+    return name == bindparam("grant_name"), application == bindparam("grant_application")
+
+
 def _holding(table: Table) -> Prepared:
-    name, application, limit = table.c
-    wanted = (name == bindparam("name"), application == bindparam("application"))
-    return Prepared(select(limit).where(*wanted).with_for_update())
+    _name, _application, limit = table.c
+    return Prepared(select(limit).where(*_row_of(table)).with_for_update())
 
 
 _HOLD_USER, _HOLD_GROUP = _holding(users_allowed), _holding(groups_allowed)
@@ -75,8 +93,37 @@ def hold_grant(connection: Connection, grant: Grant, *, of_group: bool) -> Grant
     Others who submit under it wait until the transaction ends, so that jobs can be counted and added.
     """
     holding = _HOLD_GROUP if of_group else _HOLD_USER
-    job_limit = holding(connection, name=grant.name, application=grant.application).scalar()
+    job_limit = holding(connection, grant_name=grant.name, grant_application=grant.application).scalar()
     return None if job_limit is None else Grant(name=grant.name, application=grant.application, job_limit=job_limit)
+
+
+def _taking(table: Table) -> Prepared:
+    _name, _application, limit = table.c
+    return Prepared(update(table).where(*_row_of(table)).values({limit.name: limit}))
+
+
+def _limit_of(table: Table) -> ColumnElement[Any]:
+    _name, _application, limit = table.c
+    return select(limit).where(*_row_of(table)).scalar_subquery()
+
+
+_TAKE_USER, _TAKE_GROUP = _taking(users_allowed), _taking(groups_allowed)
+_LIMIT_OF_USER, _LIMIT_OF_GROUP = _limit_of(users_allowed), _limit_of(groups_allowed)
+
+
+def take_grant(connection: Connection, grant: Grant, *, of_group: bool) -> None:
+    """As `hold_grant`, with the next statement, and without an answer: `count_under` has it."""
+    taking = _TAKE_GROUP if of_group else _TAKE_USER
+    taking.later(connection, grant_name=grant.name, grant_application=grant.application)
+
+
+def count_under(connection: Connection, owner: str, grant: Grant, *, of_group: bool) -> tuple[Grant | None, int, int]:
+    """A row that the transaction holds, None if it is gone, and how many jobs an owner has, as `count_owned` says."""
+    limit = _LIMIT_OF_GROUP if of_group else _LIMIT_OF_USER
+    counting, values = counting_owned(owner, grant.application, limit)
+    row = counting(connection, **values, grant_name=grant.name, grant_application=grant.application).one()
+    found = None if row[2] is None else evolve(grant, job_limit=row[2])
+    return found, int(row[0]), int(row[1])
 
 
 def allow_user(connection: Connection, grant: Grant) -> None:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Integer,
     Row,
@@ -419,13 +420,19 @@ def count_owned(connection: Connection, owner: str, application: str) -> tuple[i
 
     Exact for whoever holds the grant of a limit: of those who add jobs under it, all before him have committed.
     """
-    applications = Filter(application)
-    row = _counting_owned(applications.kind)(connection, name=owner, **_wanted(application=applications)).one()
+    counting, values = counting_owned(owner, application)
+    row = counting(connection, **values).one()
     return int(row[0]), int(row[1])
 
 
-@lru_cache(maxsize=4)
-def _counting_owned(application: str) -> Prepared:
+def counting_owned(owner: str, application: str, *more: ColumnElement[Any]) -> tuple[Prepared, dict[str, object]]:
+    """What counts them, with more columns if wanted, and its values."""
+    applications = Filter(application)
+    return _counting_owned(applications.kind, more), {"name": owner, **_wanted(application=applications)}
+
+
+@lru_cache(maxsize=16)
+def _counting_owned(application: str, more: tuple[ColumnElement[Any], ...]) -> Prepared:
     number = job_counts.c.number
     state = job_counts.c.state
     active = case(
@@ -433,7 +440,7 @@ def _counting_owned(application: str) -> Prepared:
         else_=0,
     )
     statement = (
-        select(func.coalesce(func.sum(active), 0), func.coalesce(func.sum(number), 0))
+        select(func.coalesce(func.sum(active), 0), func.coalesce(func.sum(number), 0), *more)
         .select_from(access_sets.join(job_counts, job_counts.c.set_id == access_sets.c.set_id))
         .where(access_sets.c.name == bindparam("name"), job_counts.c.kind == OWNER)
         .prefix_with("STRAIGHT_JOIN", dialect="mysql")

@@ -13,7 +13,7 @@ from twisted.internet.threads import deferToThread
 from lgi.access import Grants, Permit, denied_groups, leaves_room, permits
 from lgi.db.database import CommitUnknown
 from lgi.db.events import SCHEDULE_CYCLE, schedule
-from lgi.db.grants import fetch_grants, hold_grant
+from lgi.db.grants import count_under, fetch_grants, hold_grant, take_grant
 from lgi.db.jobs import count_owned, fetch_submitted, insert_job, key_of
 from lgi.db.locks import lock_job
 from lgi.db.usage import AccountFull, charge
@@ -75,15 +75,21 @@ def _known_targets(posted: Submission, offered_by: Set[str]) -> tuple[str, ...]:
     return targets
 
 
+def _in_order(found: Iterable[Permit]) -> list[Permit]:
+    """Those with a limit, in the one order in which they are held, whatever was posted.
+
+    Otherwise two who want the same ones would each wait for the other.
+    """
+    limited = (permit for permit in found if permit.grant.job_limit)
+    return sorted(limited, key=lambda permit: (permit.of_group, permit.grant.name, permit.grant.application))
+
+
 def _hold(connection: Connection, found: Iterable[Permit]) -> dict[Permit, Grant | None]:
     """The grants with a limit among these as they are now.
 
-    Nobody else's submission under the same limit comes between this and the end of the transaction. They are taken in
-    one order, whatever was posted: otherwise two who want the same ones would each wait for the other.
+    Nobody else's submission under the same limit comes between this and the end of the transaction.
     """
-    limited = [permit for permit in found if permit.grant.job_limit]
-    limited.sort(key=lambda permit: (permit.of_group, permit.grant.name, permit.grant.application))
-    return {permit: hold_grant(connection, permit.grant, of_group=permit.of_group) for permit in limited}
+    return {permit: hold_grant(connection, permit.grant, of_group=permit.of_group) for permit in _in_order(found)}
 
 
 def _may_own(
@@ -231,13 +237,12 @@ def _check_limits(connection: Connection, application: str, found: Sequence[Perm
     """
     if any(not permit.grant.job_limit for permit in found):
         return
-    held = _hold(connection, found)
+    for permit in _in_order(found):
+        take_grant(connection, permit.grant, of_group=permit.of_group)
     for permit in found:
-        grant = held[permit]
-        if grant is not None:
-            active, total = count_owned(connection, permit.owner, grant.application)
-            if leaves_room(grant, active - 1, total - 1):
-                return
+        grant, active, total = count_under(connection, permit.owner, permit.grant, of_group=permit.of_group)
+        if grant is not None and leaves_room(grant, active - 1, total - 1):
+            return
     raise LGIError(ErrorNumber.SUBMIT_REFUSED, application)
 
 
