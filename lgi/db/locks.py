@@ -312,39 +312,49 @@ def claim_offers(
     session that holds locks gets none. Rows that another transaction is about to take are passed over, not waited
     for. Four statements whatever the number of jobs.
     """
-    values: dict[str, object] = {
+    values = search_values(application=application, resource_name=resource_name, start=start, limit=limit)
+    if idle:
+        values["session_id"] = session_id
+    postgresql = connection.dialect.name == "postgresql"
+    if owners:
+        rows: Iterable[Any] = connection.execute(search(postgresql, idle, _of_owners(owners)), values)
+    else:
+        # Nearly nobody picks owners.
+        rows = _search_any(postgresql, idle)(connection, **values)
+    jobs = [job for job in map(job_of_row, rows) if job.targets(resource_name)]
+    take_offers(connection, jobs, resource_id=resource_id, session_id=session_id, now=now)
+    return jobs
+
+
+def take_offers(connection: Connection, jobs: Sequence[Job], *, resource_id: int, session_id: int, now: int) -> None:
+    """Lock jobs that a `search` has found."""
+    if not jobs:
+        return
+    taken = [job.job_id for job in jobs]
+    several, these = _several(len(taken)), values_of("job", taken)
+    several.mark.later(connection, lock_state=1, **these)
+    several.hold.later(connection, resource_id=resource_id, lock_time=now, session_id=session_id, **these)
+    withdraw(connection, taken)
+
+
+def search_values(*, application: str, resource_name: str, start: int, limit: int) -> dict[str, object]:
+    """What a `search` is for."""
+    return {
         "application": application,
         "resource_name": resource_name,
         "start": start,
         "limit": limit,
         "end": start + limit,
     }
-    if idle:
-        values["session_id"] = session_id
-    postgresql = connection.dialect.name == "postgresql"
-    if owners:
-        rows: Iterable[Any] = connection.execute(_claim(postgresql, idle, _of_owners(owners)), values)
-    else:
-        # Nearly nobody picks owners.
-        rows = _claim_any(postgresql, idle)(connection, **values)
-    jobs = [job for job in map(job_of_row, rows) if job.targets(resource_name)]
-    if not jobs:
-        return []
-    taken = [job.job_id for job in jobs]
-    several, these = _several(len(taken)), values_of("job", taken)
-    several.mark.later(connection, lock_state=1, **these)
-    several.hold.later(connection, resource_id=resource_id, lock_time=now, session_id=session_id, **these)
-    withdraw(connection, taken)
-    return jobs
 
 
 @lru_cache(maxsize=4)
-def _claim_any(postgresql: bool, idle: bool) -> Prepared:
-    return Prepared(_claim(postgresql, idle, []))
+def _search_any(postgresql: bool, idle: bool) -> Prepared:
+    return Prepared(search(postgresql, idle, []))
 
 
-def _claim(postgresql: bool, idle: bool, conditions: list[ColumnElement[bool]]) -> Select[Any]:
-    """The statement that finds jobs on offer, and holds them until the transaction ends."""
+def search(postgresql: bool, idle: bool, conditions: Sequence[ColumnElement[bool]] = ()) -> Select[Any]:
+    """What finds jobs on offer, and holds them until the transaction ends; with `idle` it has a `session_id`."""
     wanted = [job_queue.c.lock_state == 0, _QUEUED]
     if idle:
         wanted.append(~exists().where(running_locks.c.session_id == bindparam("session_id")))

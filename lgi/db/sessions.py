@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import attrs
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, select, true, update
 
 from lgi.db.jobs import WHOLE, job_of_row
-from lgi.db.locks import OFFERED, holding, locked_by_session, unlock_jobs
+from lgi.db.locks import OFFERED, holding, locked_by_session, search, search_values, unlock_jobs
 from lgi.db.prepared import Prepared
 from lgi.db.resources import resource_of_row
 from lgi.db.schema import active_resources, job_queue, running_locks, running_sessions
@@ -18,6 +19,7 @@ from lgi.model import Job, Resource
 SESSION_SECONDS = 30 * 60
 STAMP_SECONDS = 10
 
+_STAMP = running_sessions.c.session_time_stamp
 _THIS = running_sessions.c.session_id == bindparam("session_id")
 _START = Prepared.numbering(running_sessions, ["resource_id", "session_time_stamp"])
 _END = Prepared(delete(running_sessions).where(_THIS))
@@ -47,6 +49,23 @@ def _with_locked(*columns: ColumnElement[Any]) -> Prepared:
     )
 
 
+@lru_cache(maxsize=2)
+def _with_offers(postgresql: bool) -> Prepared:
+    """A session that is held already, with each of the jobs that are on offer to it; without any, with nothing."""
+    offered = search(postgresql, True).subquery("offered")
+    return Prepared(
+        select(*active_resources.c, running_sessions.c.session_time_stamp, *offered.c)
+        .select_from(
+            active_resources.join(
+                running_sessions, running_sessions.c.resource_id == active_resources.c.resource_id
+            ).outerjoin(offered, true())
+        )
+        .where(_THIS, active_resources.c.resource_name == bindparam("resource_name"))
+    )
+
+
+# Nothing is changed, but nobody else has it then.
+_HOLD_FIRST = Prepared(update(running_sessions).where(_THIS).values(session_time_stamp=_STAMP))
 _HOLD_WITH_JOB = _with_locked(*WHOLE)
 _HOLD_WITH_LOCK = _with_locked(running_locks.c.lock_id, running_locks.c.job_id, running_locks.c.lock_time, *OFFERED)
 
@@ -96,6 +115,25 @@ def hold_session_and_lock(
     """As `hold_session_and_job`, with a row for `give_back_held` in place of the job."""
     row = _held_by(_HOLD_WITH_LOCK, connection, session_id, resource_name, job_id)
     return None if row is None else (HeldSession.of_row(row, session_id), row)
+
+
+def hold_session_and_offers(
+    connection: Connection, session_id: int, resource_name: str, *, application: str, start: int, limit: int
+) -> tuple[HeldSession, list[Job]] | None:
+    """A session as `hold_session` has it, or None, and jobs on offer, held for `take_offers`, first come first.
+
+    A session that holds locks gets none.
+    """
+    _HOLD_FIRST.later(connection, session_id=session_id)
+    values = search_values(application=application, resource_name=resource_name, start=start, limit=limit)
+    rows = _with_offers(connection.dialect.name == "postgresql")(connection, session_id=session_id, **values).all()
+    if not rows:
+        return None
+    jobs = [job_of_row(row) for row in rows if row.job_id is not None]
+    jobs = [job for job in jobs if job.targets(resource_name)]
+    # What is joined keeps no order.
+    jobs.sort(key=lambda job: (job.priority, job.job_id))
+    return HeldSession.of_row(rows[0], session_id), jobs
 
 
 def _held_by(

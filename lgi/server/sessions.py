@@ -32,10 +32,11 @@ def held_session(connection: Connection, caller: Caller, session_id: int, now: i
     if held is None:
         registered_resource(connection, caller, now)
         raise LGIError(ErrorNumber.SESSION_ENDED)
-    return _going_on(connection, caller, held, now)
+    return going_on(connection, caller, held, now)
 
 
-def _going_on(connection: Connection, caller: Caller, held: HeldSession, now: int) -> HeldSession:
+def going_on(connection: Connection, caller: Caller, held: HeldSession, now: int) -> HeldSession:
+    """A session that is held, if it is the caller's and goes on; raises LGIError."""
     known_resource(caller, held.resource)
     return keep_alive(connection, held, now)
 
@@ -54,7 +55,7 @@ def job_in_session(
         resource = resource_in_session(connection, caller, session_id, now)
         return resource, hold_locked_job(connection, job_id, resource_id=resource.resource_id, session_id=session_id)
     held, job = found
-    return note_call(connection, _going_on(connection, caller, held, now).resource, now), job
+    return note_call(connection, going_on(connection, caller, held, now).resource, now), job
 
 
 def _sign_up(connection: Connection, caller: Caller, capabilities: str | None, now: int) -> tuple[Resource, int]:
@@ -110,7 +111,7 @@ def _unlock(connection: Connection, caller: Caller, session_id: int, job_id: int
         resource = resource_in_session(connection, caller, session_id, now)
         return resource, give_back(connection, job_id, resource_id=resource.resource_id, session_id=session_id)
     held, row = found
-    resource = note_call(connection, _going_on(connection, caller, held, now).resource, now)
+    resource = note_call(connection, going_on(connection, caller, held, now).resource, now)
     return resource, give_back_held(connection, row)
 
 
