@@ -71,6 +71,8 @@ class PrivateMariaDB:
         self._folder = folder
         self._options = options
         self._data = folder / "data"
+        # A server that starts removes the temporary tables of all others that have them in the same directory.
+        self._temporary = folder / "tmp"
         self._log = folder / "error.log"
         # A Unix socket's path has at most 107 bytes.
         self.socket = folder / "s"
@@ -80,11 +82,13 @@ class PrivateMariaDB:
 
     def install(self) -> None:
         """Make the data directory and the tests' user."""
+        self._temporary.mkdir(exist_ok=True)
         done = subprocess.run(
             [
                 _program("mariadb-install-db", "mysql_install_db"),
                 "--no-defaults",
                 f"--datadir={self._data}",
+                f"--tmpdir={self._temporary}",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
                 *_as_root(),
@@ -112,6 +116,7 @@ class PrivateMariaDB:
             _program("mariadbd", "mysqld"),
             "--no-defaults",
             f"--datadir={self._data}",
+            f"--tmpdir={self._temporary}",
             f"--socket={self.socket}",
             f"--pid-file={self._folder / 'pid'}",
             f"--log-error={self._log}",

@@ -29,29 +29,44 @@ from lgi.lists import ANY
 from lgi.model import Denial, Grant
 
 
-def fetch_grants(connection: Connection, users: Sequence[str], groups: Sequence[str], application: str) -> Grants:
-    """All that decides who of these users and groups may submit for `application`, in one statement."""
-    rows = _fetching(len(users), len(groups))(
-        connection, application=application, **values_of("user", users), **values_of("group", groups)
-    ).all()
+def fetch_grants(
+    connection: Connection,
+    users: Sequence[str],
+    groups: Sequence[str],
+    application: str,
+    targets: Sequence[str] | None = None,
+) -> Grants:
+    """All that decides who of these users and groups may submit for `application`, in one statement.
+
+    Of the resources that offer it those of `targets` are told, and one more, if there are any; by default all.
+    """
+    found: dict[str, list[Any]] = {}
+    for row in _fetching(len(users), len(groups), None if targets is None else len(targets))(
+        connection,
+        application=application,
+        **values_of("user", users),
+        **values_of("group", groups),
+        **values_of("target", targets or ()),
+    ):
+        found.setdefault(row[0], []).append(row)
 
     def allowed(table: Table) -> tuple[Grant, ...]:
-        return tuple(Grant(name=row[1], application=row[2], job_limit=row[3]) for row in rows if row[0] == table.name)
+        return tuple(Grant(name=row[1], application=row[2], job_limit=row[3]) for row in found.get(table.name, ()))
 
     def denied(table: Table) -> tuple[Denial, ...]:
-        return tuple(Denial(name=row[1], application=row[2]) for row in rows if row[0] == table.name)
+        return tuple(Denial(name=row[1], application=row[2]) for row in found.get(table.name, ()))
 
     return Grants(
         users_allowed=allowed(users_allowed),
         groups_allowed=allowed(groups_allowed),
         users_denied=denied(users_denied),
         groups_denied=denied(groups_denied),
-        offered_by=frozenset(row[1] for row in rows if row[0] == resource_applications.name),
+        offered_by=frozenset(row[1] for row in found.get(resource_applications.name, ())),
     )
 
 
 @lru_cache(maxsize=64)
-def _fetching(users: int, groups: int) -> Prepared:
+def _fetching(users: int, groups: int, targets: int | None) -> Prepared:
     def concerning(table: Table, kind: str, number: int) -> Select[Any]:
         name, of = table.c[0], table.c[1]
         limit = table.c.job_limit if "job_limit" in table.c else literal(0)
@@ -61,15 +76,24 @@ def _fetching(users: int, groups: int) -> Prepared:
 
     offers = resource_applications.c
     offering = select(
-        literal(resource_applications.name), offers.resource_name, offers.application, literal(0)
+        literal(resource_applications.name).label("kind"),
+        offers.resource_name,
+        offers.application,
+        literal(0).label("job_limit"),
     ).where(offers.application == bindparam("application"))
+    wanted = [offering]
+    if targets is not None:
+        # Many resources may offer it.
+        wanted = [select(offering.limit(1).subquery())]
+    if targets:
+        wanted.append(offering.where(offers.resource_name.in_(numbered("target", targets))))
     return Prepared(
         union_all(
             concerning(users_allowed, "user", users),
             concerning(groups_allowed, "group", groups),
             concerning(users_denied, "user", users),
             concerning(groups_denied, "group", groups),
-            offering,
+            *wanted,
         )
     )
 

@@ -38,6 +38,9 @@ ADMIN = "admin"
 """The group that may read and modify every job."""
 _LIMITS = (ErrorNumber.SUBMIT_REFUSED, ErrorNumber.FILE_TOO_BIG)
 
+NAMED = 64
+"""So many targets of a job are looked up by name; where there are more, all that offer its application are."""
+
 
 @attrs.frozen(kw_only=True)
 class Submission:
@@ -63,6 +66,12 @@ def checked(posted: Submission) -> Submission:
         return attrs.evolve(posted, job_specifics=posted_specifics(posted.job_specifics))
     except MalformedXML as problem:
         raise LGIError(ErrorNumber.SPECIFICS_MALFORMED, str(problem)) from None
+
+
+def _named(posted: Submission) -> tuple[str, ...] | None:
+    """The resources that are asked for, None for too many to be looked for by name."""
+    names = tuple(name for name in targets_of(posted.target_resources) if name != ANY)
+    return names if len(names) <= NAMED else None
 
 
 def _known_targets(posted: Submission, offered_by: Set[str]) -> tuple[str, ...]:
@@ -184,7 +193,7 @@ def _check_user(connection: Connection, user: User, posted: Submission) -> Job |
     first = _submitted(connection, user, posted)
     if first is not None:
         return first
-    grants = fetch_grants(connection, [user.name], user.groups, posted.application)
+    grants = fetch_grants(connection, [user.name], user.groups, posted.application, _named(posted))
     targets = _known_targets(posted, grants.offered_by)
     if not permits(user.name, user.groups, posted.application, grants):
         raise LGIError(ErrorNumber.SUBMIT_REFUSED, posted.application)
@@ -302,7 +311,7 @@ def _check_resource(
 ) -> tuple[tuple[str, ...], Grants, tuple[str, ...]]:
     """The targets, the grants, and those owners whom the grants let submit; only their limits are left."""
     resource_in_session(connection, caller, session_id, now)
-    grants = fetch_grants(connection, owners, owners, posted.application)
+    grants = fetch_grants(connection, owners, owners, posted.application, _named(posted))
     targets = _known_targets(posted, grants.offered_by)
     allowed = tuple(owner for owner in owners if permits(owner, [owner], posted.application, grants))
     if not allowed:
