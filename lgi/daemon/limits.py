@@ -33,13 +33,18 @@ class Taken:
     owners: tuple[str, ...]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True, eq=False)
 class Level:
     """The limits of one level and the jobs that count for it."""
 
     name: str
     limits: Limits
-    jobs: tuple[Taken, ...]
+    jobs: list[Taken] = attrs.field(converter=list)
+
+    def add(self, job: Taken) -> None:
+        """One more counts."""
+        self._of_owner.update(frozenset(job.owners))
+        self.jobs.append(job)
 
     @property
     def free(self) -> int:

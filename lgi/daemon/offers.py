@@ -94,6 +94,7 @@ class Offers:
 
     async def _take_all(self, place: Place, session: WorkSession, number: int, jobs: Sequence[Job]) -> set[int]:
         current, chosen, copies = self._now(place), [], {}
+        passed: tuple[limits.Level, ...] = ()
         try:
             copies = {} if current is None else copied_files(self._config, current.application)
             trouble = ""
@@ -102,16 +103,24 @@ class Offers:
         for job in jobs:
             reason: str | None = trouble or f"the application {place.application.name} is no longer offered here"
             if current is not None and not trouble:
-                reason = self._objection(current, job)
+                passed = passed or self.levels(current.project, current.application)
+                reason = self._objection(current, job, passed)
             if current is None or reason is not None:
                 await place.link.unlock(number, job.job_id)
                 self._reject(place, job, reason or "")
+                # Others may have come or gone meanwhile.
+                passed = ()
                 continue
             try:
-                chosen.append(self._claims.choose(self._config, current, job, copies))
+                choice = self._claims.choose(self._config, current, job, copies)
             except NoUid as problem:
                 await place.link.unlock(number, job.job_id)
                 self._reject(place, job, str(problem))
+                passed = ()
+                continue
+            chosen.append(choice)
+            for level in passed:
+                level.add(choice.place)
         if not chosen:
             return set()
         session.leave()
@@ -124,11 +133,11 @@ class Offers:
                 self._rejected.pop((place.project.name, place.link.url, choice.job.job_id), None)
         return taken
 
-    def _objection(self, place: Place, job: Job) -> str | None:
-        project, application = place.project, place.application
+    def _objection(self, place: Place, job: Job, passed: Sequence[limits.Level]) -> str | None:
+        application = place.application
         if job.application not in ("", application.name):
             return f"it is for {job.application}, and was offered as one for {application.name}"
-        return limits.refusal(self.levels(project, application), job.owners) or _unfit(job)
+        return limits.refusal(passed, job.owners) or _unfit(job)
 
     def _reject(self, place: Place, job: Job, reason: str) -> None:
         key = (place.project.name, place.link.url, job.job_id)
@@ -178,7 +187,7 @@ class Offers:
         if current is None:
             return None, f"the application {application.name} is no longer offered here"
         place, project, application = current, current.project, current.application
-        reason = self._objection(place, job)
+        reason = self._objection(place, job, self.levels(project, application))
         if reason is not None:
             return None, reason
         place_taken = Taken(project=project.name, application=application.name, owners=job.owners)
