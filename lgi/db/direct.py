@@ -74,7 +74,7 @@ class Direct:
             raise self._wrapped(connection, problem) from problem
 
     def finish(self, connection: Connection, driver: Any, values: Mapping[str, object]) -> tuple[int, int]:
-        """Send it as the last of the transaction, which is committed with it.
+        """Send it as the last of the transaction, which is committed with it if it changes a row.
 
         Returns how many rows it changed, and the number that the database gave to one. Raises what
         `Connection.execute` raises, and CommitFailed.

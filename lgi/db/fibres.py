@@ -93,19 +93,22 @@ class FibreConnection(DriverConnection):
             self._later.append(query)
 
     def finish(self, query: bytes) -> tuple[int, int]:
-        """Send the last statement of a transaction, and commit; returns how many rows it changed, and its insert id.
+        """Send the last statement of a transaction; returns how many rows it changed, and its insert id.
 
-        What is committed afterwards is nothing.
+        If it has changed any, all is committed with it, and what is committed afterwards is nothing.
         """
         if not self._gathers or self.get_autocommit():
             self.query(query)
             return self.affected_rows(), self.insert_id()
         self._send_later(
-            query, b"SET @lgi_changed = ROW_COUNT()", b"COMMIT", b"SELECT @lgi_changed, LAST_INSERT_ID()"
+            query,
+            b"SET @lgi_changed = ROW_COUNT()",
+            b"IF @lgi_changed > 0 THEN COMMIT; END IF",
+            b"SELECT @lgi_changed, LAST_INSERT_ID()",
         )
         self._trailing = True
         [(changed, key)] = self.store_result().fetch_row(0)
-        self._finished = True
+        self._finished = int(changed) > 0
         return int(changed), int(key)
 
     def _send_later(self, *last: bytes) -> None:

@@ -6,23 +6,25 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from attrs import evolve
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
     Table,
     bindparam,
+    case,
     delete,
     insert,
     literal,
+    or_,
     select,
+    true,
     union_all,
     update,
 )
 
 from lgi.access import Grants
-from lgi.db.jobs import counting_owned
+from lgi.db.jobs import owned
 from lgi.db.prepared import Prepared, numbered, values_of
 from lgi.db.schema import groups_allowed, groups_denied, resource_applications, users_allowed, users_denied
 from lgi.lists import ANY
@@ -126,28 +128,34 @@ def _taking(table: Table) -> Prepared:
     return Prepared(update(table).where(*_row_of(table)).values({limit.name: limit}))
 
 
-def _limit_of(table: Table) -> ColumnElement[Any]:
-    _name, _application, limit = table.c
-    return select(limit).where(*_row_of(table)).scalar_subquery()
-
-
 _TAKE_USER, _TAKE_GROUP = _taking(users_allowed), _taking(groups_allowed)
-_LIMIT_OF_USER, _LIMIT_OF_GROUP = _limit_of(users_allowed), _limit_of(groups_allowed)
 
 
 def take_grant(connection: Connection, grant: Grant, *, of_group: bool) -> None:
-    """As `hold_grant`, with the next statement, and without an answer: `count_under` has it."""
+    """As `hold_grant`, with the next statement and without an answer."""
     taking = _TAKE_GROUP if of_group else _TAKE_USER
     taking.later(connection, grant_name=grant.name, grant_application=grant.application)
 
 
-def count_under(connection: Connection, owner: str, grant: Grant, *, of_group: bool) -> tuple[Grant | None, int, int]:
-    """A row that the transaction holds, None if it is gone, and how many jobs an owner has, as `count_owned` says."""
-    limit = _LIMIT_OF_GROUP if of_group else _LIMIT_OF_USER
-    counting, values = counting_owned(owner, grant.application, limit)
-    row = counting(connection, **values, grant_name=grant.name, grant_application=grant.application).one()
-    found = None if row[2] is None else evolve(grant, job_limit=row[2])
-    return found, int(row[0]), int(row[1])
+@lru_cache(maxsize=8)
+def _keeping(table: Table, application: str) -> Prepared:
+    _name, _application, limit = table.c
+    counts = owned(application).subquery()
+    # As `lgi.access.leaves_room` says of one job less.
+    fits = case((limit < 0, counts.c.active <= -limit), else_=counts.c.total <= limit)
+    within = or_(limit == 0, select(fits).scalar_subquery() == true())
+    return Prepared(update(table).where(*_row_of(table), within).values({limit.name: limit}))
+
+
+def keeps_limit(connection: Connection, owner: str, grant: Grant, *, of_group: bool) -> bool:
+    """Whether the jobs of an owner, with those that the transaction adds, are within a limit that it has taken.
+
+    If they are, that is the last that the transaction does, and with some databases it is committed.
+    """
+    one = "" if grant.application == ANY else "="
+    keeping = _keeping(groups_allowed if of_group else users_allowed, one)
+    values = {"name": owner, "wanted_application": grant.application} if one else {"name": owner}
+    return keeping.last(connection, **values, grant_name=grant.name, grant_application=grant.application) > 0
 
 
 def allow_user(connection: Connection, grant: Grant) -> None:

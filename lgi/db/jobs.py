@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Integer,
     Row,
@@ -420,19 +419,21 @@ def count_owned(connection: Connection, owner: str, application: str) -> tuple[i
 
     Exact for whoever holds the grant of a limit: of those who add jobs under it, all before him have committed.
     """
-    counting, values = counting_owned(owner, application)
-    row = counting(connection, **values).one()
+    applications = Filter(application)
+    row = _counting_owned(applications.kind)(connection, name=owner, **_wanted(application=applications)).one()
     return int(row[0]), int(row[1])
 
 
-def counting_owned(owner: str, application: str, *more: ColumnElement[Any]) -> tuple[Prepared, dict[str, object]]:
-    """What counts them, with more columns if wanted, and its values."""
-    applications = Filter(application)
-    return _counting_owned(applications.kind, more), {"name": owner, **_wanted(application=applications)}
+@lru_cache(maxsize=4)
+def _counting_owned(application: str) -> Prepared:
+    return Prepared(owned(application))
 
 
-@lru_cache(maxsize=16)
-def _counting_owned(application: str, more: tuple[ColumnElement[Any], ...]) -> Prepared:
+def owned(application: str) -> Select[Any]:
+    """How many jobs the owner `name` has: queued and running ones, and in all.
+
+    Of one application or all others, by the kind of a `Filter`, whose value is the parameter `wanted_application`.
+    """
     number = job_counts.c.number
     state = job_counts.c.state
     active = case(
@@ -440,13 +441,14 @@ def _counting_owned(application: str, more: tuple[ColumnElement[Any], ...]) -> P
         else_=0,
     )
     statement = (
-        select(func.coalesce(func.sum(active), 0), func.coalesce(func.sum(number), 0), *more)
+        select(func.coalesce(func.sum(active), 0).label("active"), func.coalesce(func.sum(number), 0).label("total"))
         .select_from(access_sets.join(job_counts, job_counts.c.set_id == access_sets.c.set_id))
         .where(access_sets.c.name == bindparam("name"), job_counts.c.kind == OWNER)
         .prefix_with("STRAIGHT_JOIN", dialect="mysql")
         .prefix_with("STRAIGHT_JOIN", dialect="mariadb")
     )
-    return Prepared(_filtered(statement, job_counts.c.application, application))
+    found: Select[Any] = _filtered(statement, job_counts.c.application, application)
+    return found
 
 
 def without_pulse(connection: Connection, before: int, limit: int) -> list[Job]:

@@ -70,9 +70,9 @@ class Prepared:
             (self._direct or self._for_driver(connection)).later(connection, driver, values)
 
     def last(self, connection: Connection, **values: object) -> int:
-        """Send the statement as the last of its transaction; returns how many rows it changed.
+        """Send the statement as the last of its transaction, if it changes a row; returns how many it changed.
 
-        Where that saves a wait it is committed with it: nothing may follow that is to undo it.
+        Where that saves a wait all is committed with it then: nothing may follow that is to undo it.
         """
         driver = direct_of(connection)
         if driver is None:

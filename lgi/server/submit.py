@@ -13,7 +13,7 @@ from twisted.internet.threads import deferToThread
 from lgi.access import Grants, Permit, denied_groups, leaves_room, permits
 from lgi.db.database import CommitUnknown
 from lgi.db.events import SCHEDULE_CYCLE, schedule
-from lgi.db.grants import count_under, fetch_grants, hold_grant, take_grant
+from lgi.db.grants import fetch_grants, hold_grant, keeps_limit, take_grant
 from lgi.db.jobs import count_owned, fetch_submitted, insert_job, key_of
 from lgi.db.locks import lock_job
 from lgi.db.usage import AccountFull, charge
@@ -249,8 +249,7 @@ def _check_limits(connection: Connection, application: str, found: Sequence[Perm
     for permit in _in_order(found):
         take_grant(connection, permit.grant, of_group=permit.of_group)
     for permit in found:
-        grant, active, total = count_under(connection, permit.owner, permit.grant, of_group=permit.of_group)
-        if grant is not None and leaves_room(grant, active - 1, total - 1):
+        if keeps_limit(connection, permit.owner, permit.grant, of_group=permit.of_group):
             return
     raise LGIError(ErrorNumber.SUBMIT_REFUSED, application)
 

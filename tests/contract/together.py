@@ -121,6 +121,28 @@ class TogetherContract(ContractCase):
         self.assertEqual(self.run_in(limits), {"b": 0})
         self.assertEqual(self.run_in(lambda connection: REMOVE.last(connection, name="a")), 0)
 
+    def test_the_last_one_that_changes_nothing(self) -> None:
+        """Nothing is committed with it."""
+        with self.engine.connect() as connection:
+            with connection.begin() as transaction:
+                add(connection, "a")
+                self.assertEqual(REMOVE.last(connection, name="b"), 0)
+                transaction.rollback()
+            with connection.begin():
+                add(connection, "c")
+        self.assertEqual(self.run_in(limits), {"c": 0})
+
+    def test_the_last_one_that_writes_what_is_there(self) -> None:
+        """A row that is found counts, whether it differs afterwards or not."""
+        keep = Prepared(
+            update(users_allowed)
+            .where(users_allowed.c.user_name == bindparam("name"))
+            .values(job_limit=users_allowed.c.job_limit)
+        )
+        self.run_in(add, "a")
+        self.assertEqual(self.run_in(lambda connection: keep.last(connection, name="a")), 1)
+        self.assertEqual(self.run_in(lambda connection: keep(connection, name="a").rowcount), 1)
+
     def test_the_last_one_tells_its_number(self) -> None:
         with self.engine.connect() as connection:
             numbers = []
@@ -148,8 +170,10 @@ class TogetherContract(ContractCase):
     def test_what_follows_the_last_one_is_committed_too(self) -> None:
         """Nothing should, but it is not lost."""
 
+        self.run_in(add, "b")
+
         def work(connection: Connection) -> None:
-            REMOVE.last(connection, name="b")
+            self.assertEqual(REMOVE.last(connection, name="b"), 1)
             add(connection, "a")
 
         self.run_in(work)
