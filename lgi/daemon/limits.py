@@ -39,7 +39,7 @@ class Level:
 
     name: str
     limits: Limits
-    jobs: list[Taken] = attrs.field(converter=list)
+    jobs: list[Taken]
 
     def add(self, job: Taken) -> None:
         """One more counts."""
@@ -75,9 +75,9 @@ def levels(
     config: DaemonConfig, project: ProjectConfig, application: ApplicationConfig, held: Iterable[Taken]
 ) -> tuple[Level, Level, Level]:
     """The levels that one more job of the application has to pass, from the resource down."""
-    everything = tuple(held)
-    in_project = tuple(job for job in everything if job.project == project.name)
-    here = tuple(job for job in in_project if job.application == application.name)
+    everything = list(held)
+    in_project = [job for job in everything if job.project == project.name]
+    here = [job for job in in_project if job.application == application.name]
     return (
         Level(name="resource", limits=config.limits, jobs=everything),
         Level(name=f"project {project.name}", limits=project.limits, jobs=in_project),

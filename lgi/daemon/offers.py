@@ -68,7 +68,7 @@ class Offers:
             for app in other.applications
             if app.sandbox_uid == uid
         }
-        jobs = tuple(job for job in self._holdings.taken if (job.project, job.application) in sharing)
+        jobs = [job for job in self._holdings.taken if (job.project, job.application) in sharing]
         return (*levels, limits.Level(name=f"uid {uid}", limits=Limits(allow={}, deny=(), job_limit=1), jobs=jobs))
 
     async def consider(self, place: Place, session: WorkSession, jobs: Sequence[Job]) -> set[int]:

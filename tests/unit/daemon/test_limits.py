@@ -19,7 +19,7 @@ def level(
     return Level(
         name="level",
         limits=Limits(allow=allow or {}, deny=tuple(deny), job_limit=job_limit),
-        jobs=tuple(Taken(project="p", application="a", owners=tuple(owners.split())) for owners in held),
+        jobs=[Taken(project="p", application="a", owners=tuple(owners.split())) for owners in held],
     )
 
 
