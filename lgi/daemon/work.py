@@ -291,7 +291,7 @@ class WorkCycle:
             # What has been rejected stands in the queue before what has not been seen; other owners, another queue.
             start = start if owners == asked_for else 0
             asked_for = owners
-            if owners != limits.posted_owners([attrs.evolve(level, jobs=()) for level in levels]):
+            if owners != limits.posted_owners([attrs.evolve(level, jobs=[]) for level in levels]):
                 self._left.add(left)
             session_id = await session.free()
             jobs = await link.request_work(session_id, application.name, start=start, limit=room, owners=owners)
