@@ -11,15 +11,13 @@ from urllib.parse import urlencode
 import attrs
 from lxml import etree
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IConsumer
 from twisted.web.client import Agent, HTTPConnectionPool, _HTTP11ClientFactory
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer, IPolicyForHTTPS
-from zope.interface import implementer
+from twisted.web.iweb import IPolicyForHTTPS
 
 from lgi.client.answers import AnswerMalformed, ServerUnreachable, read_response
+from lgi.client.sending import Bytes
 from lgi.client.transfer import (
     TRANSPORT_FAILURES,
     Progress,
@@ -53,25 +51,6 @@ class _QuietFactory(_HTTP11ClientFactory):
     noisy = False
 
 
-@implementer(IBodyProducer)
-class _Whole:
-    """A body that is sent at once."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self.length = len(body)
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Send it."""
-        consumer.write(self._body)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """Nothing is left to send."""
-
-    resumeProducing = stopProducing = pauseProducing
-
-
 class Client(HTTPClient):
     """treq's client, and the agent beneath, for files: nothing of theirs is to be unpacked, or redirected."""
 
@@ -84,7 +63,7 @@ class Client(HTTPClient):
         if options.get("files") or not url.isascii():
             return super().post(url, data=data, **options)
         headers = Headers({b"Content-Type": [b"application/x-www-form-urlencoded"]})
-        return self.agent.request(b"POST", url.encode(), headers, _Whole(urlencode(data).encode()))
+        return self.agent.request(b"POST", url.encode(), headers, Bytes(urlencode(data).encode()))
 
 
 def connect(reactor: Any, policy: IPolicyForHTTPS) -> tuple[Client, HTTPConnectionPool]:
