@@ -21,12 +21,14 @@ import attrs
 from twisted.logger import Logger
 
 from lgi.daemon import quick
+from lgi.daemon.flocks import is_flocked
 from lgi.daemon.jobdir import (
     FILES,
     HASHES,
     IN_RESERVE,
     INPUT,
     LEFT_OUT,
+    RUN_LOCK,
     TAKEN_AWAY,
     JobDirectory,
     Spare,
@@ -145,6 +147,9 @@ class Intake:
             return False
         kept = self._run_directory / SPARE / hidden.name.lstrip(".")
         try:
+            if is_flocked(hidden / RUN_LOCK):
+                # Whoever holds it has gone astray, and the next job would have to wait for him.
+                return False
             for name in TAKEN_AWAY:
                 quick.take_away(f"{hidden}/{name}")
             names = quick.keep_only(str(hidden), _USED_AGAIN)

@@ -14,8 +14,10 @@ from twisted.internet.task import deferLater
 from lgi import durable
 from lgi.client.answers import ServerUnreachable
 from lgi.daemon import intake, quick
-from lgi.daemon.jobdir import EXIT_STATUS, HASHES, INPUT, RUN_PID
+from lgi.daemon.flocks import flocked
+from lgi.daemon.jobdir import EXIT_STATUS, HASHES, INPUT, RUN_LOCK, RUN_PID, JobDirectory
 from lgi.daemon.kept import KEPT_FOR
+from lgi.daemon.seal import load_seal
 from lgi.errors import ErrorNumber
 from lgi.states import JobState
 from lgi.wire.specifics import read_tag, with_tags
@@ -447,3 +449,15 @@ class SpareTests(LeftOutTestCase):
             outside.write_text("mine")
             await self.second(meanwhile)
             self.assertEqual(outside.read_text(), "mine", meanwhile)
+
+    def test_not_of_one_whose_lock_is_held(self) -> None:
+        """By some process that has gone astray: the next job could not begin."""
+        run = Path(self.mktemp()).absolute()
+        hidden = run / "LGI" / "hello_world" / f".JOB_{'A' * 32}"
+        hidden.mkdir(parents=True)
+        seal = load_seal(run)
+        kept, directory = intake.Intake(run, seal), JobDirectory(path=hidden, seal=seal, synced=False)
+        with flocked(hidden / RUN_LOCK):
+            self.assertFalse(kept.spare(directory, hidden))
+        self.assertTrue((hidden / RUN_LOCK).exists())
+        self.assertTrue(kept.spare(directory, hidden))
