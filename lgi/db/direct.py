@@ -60,28 +60,45 @@ class Direct:
     def send(self, connection: Connection, driver: Any, values: Mapping[str, object]) -> Answer:
         """Send it with these values; raises what `Connection.execute` raises."""
         try:
-            driver.ask(self._filled(connection, driver, values))
-            result = driver.store_result()
-            if result is None:
-                return Answer((), driver.affected_rows())
-            if self._row is None:
-                names = [column[0] for column in result.describe()]
-                row: Any = namedtuple("Row", names, rename=True)  # type: ignore[misc]
-                self._row = row._make
-            rows = [self._row(row) for row in result.fetch_row(0)]
-            return Answer(rows, len(rows))
+            [result] = driver.ask(self._filled(connection, driver, values))
+            return self._answer(driver, result)
         except driver.Error as problem:
             raise self._wrapped(connection, problem) from problem
 
-    def finish(self, connection: Connection, driver: Any, values: Mapping[str, object]) -> tuple[int, int]:
+    def send_with(
+        self, after: Direct, connection: Connection, driver: Any, values: Mapping[str, object]
+    ) -> tuple[Answer, Answer]:
+        """Send it, and another after it, as `Prepared.with_` has it."""
+        try:
+            sent = self._filled(connection, driver, values), after._filled(connection, driver, values)
+            first, second = driver.ask(*sent)
+            return self._answer(driver, first), after._answer(driver, second)
+        except driver.Error as problem:
+            raise self._wrapped(connection, problem) from problem
+
+    def _answer(self, driver: Any, result: Any) -> Answer:
+        if result is None:
+            return Answer((), driver.affected_rows())
+        if self._row is None:
+            names = [column[0] for column in result.describe()]
+            row: Any = namedtuple("Row", names, rename=True)  # type: ignore[misc]
+            self._row = row._make
+        rows = [self._row(row) for row in result.fetch_row(0)]
+        return Answer(rows, len(rows))
+
+    def finish(
+        self, connection: Connection, driver: Any, values: Mapping[str, object], *questions: Direct
+    ) -> tuple[int, int, list[Answer]]:
         """Send it as the last of the transaction, which is committed with it if it changes a row.
 
-        Returns how many rows it changed, and the number that the database gave to one. Raises what
-        `Connection.execute` raises, and CommitFailed.
+        Returns how many rows it changed, the number that the database gave to one, and what the `questions` gave,
+        which are asked after it with the same values. Raises what `Connection.execute` raises, and CommitFailed.
         """
         try:
-            found: tuple[int, int] = driver.finish(self._filled(connection, driver, values))
-            return found
+            asked = [question._filled(connection, driver, values) for question in questions]
+            changed, key, results = driver.finish(self._filled(connection, driver, values), *asked)
+            found = [question._answer(driver, result) for question, result in zip(questions, results, strict=True)]
+            return changed, key, found
         except driver.Error as problem:
             wrapped = self._wrapped(connection, problem)
             if connection.invalidated:

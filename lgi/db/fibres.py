@@ -14,6 +14,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from operator import methodcaller
 from typing import Any, TypeVar
 
 from greenlet import getcurrent, greenlet
@@ -36,6 +37,8 @@ LOST = 2013
 WATCH_SECONDS = 1.0
 PATIENCE_SECONDS = 60
 
+
+_IS_SELECT = methodcaller("startswith", b"SELECT")
 
 _Task = tuple[Deferred[Any], bool, Callable[[Connection], Any]]
 
@@ -77,7 +80,7 @@ class FibreConnection(DriverConnection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._later: list[bytes] = []
-        self._finished = self._trailing = False
+        self._finished = False
         super().__init__(*arguments, **options)
         self._gathers = "MariaDB" in self.get_server_info()
 
@@ -92,24 +95,26 @@ class FibreConnection(DriverConnection):
         else:
             self._later.append(query)
 
-    def finish(self, query: bytes) -> tuple[int, int]:
+    def finish(self, query: bytes, *questions: bytes) -> tuple[int, int, list[Any]]:
         """Send the last statement of a transaction; returns how many rows it changed, and its insert id.
 
-        If it has changed any, all is committed with it, and what is committed afterwards is nothing.
+        If it has changed any, all is committed with it, and what is committed afterwards is nothing. The results of
+        `questions`, which are asked after that, come with it; see `ask`.
         """
         if not self._gathers or self.get_autocommit():
             self.query(query)
-            return self.affected_rows(), self.insert_id()
+            return self.affected_rows(), self.insert_id(), self.ask(*questions)
         self._send_later(
             query,
             b"SET @lgi_changed = ROW_COUNT()",
             b"IF @lgi_changed > 0 THEN COMMIT; END IF",
             b"SELECT @lgi_changed, LAST_INSERT_ID()",
+            *questions,
         )
-        self._trailing = True
-        [(changed, key)] = self.store_result().fetch_row(0)
+        done, *found = self._results(1 + len(questions))
+        [(changed, key)] = done.fetch_row(0)
         self._finished = int(changed) > 0
-        return int(changed), int(key)
+        return int(changed), int(key), found
 
     def _send_later(self, *last: bytes) -> None:
         statements = [*self._later, *last]
@@ -119,26 +124,29 @@ class FibreConnection(DriverConnection):
         elif statements:
             self._query(b"BEGIN NOT ATOMIC %s; END" % b"; ".join(statements))
 
-    def ask(self, query: bytes) -> None:
-        """Send a statement as `query` does, together with what was to be sent before it if that has one answer.
+    def ask(self, *queries: bytes) -> list[Any]:
+        """Send statements as `query` does, together with what was to be sent before; returns the result of each.
 
-        Its result is to be taken by `store_result`.
+        A result has all its rows, and is None where there is none. Several are for statements that take no time after
+        the first: who waits for the first has to wait for the others too, without giving way.
         """
-        if self._later and query.startswith(b"SELECT"):
-            # The rows are the only answer before the end.
-            self._send_later(query)
-            self._trailing = True
-        else:
+        together = self._gathers and not self.get_autocommit() and all(map(_IS_SELECT, queries))
+        if together and (self._later or len(queries) > 1):
+            self._send_later(*queries)
+            return self._results(len(queries))
+        found = []
+        for query in queries:
             self.query(query)
+            found.append(self.store_result())
+        return found
 
-    def store_result(self) -> Any:
-        """The result of what was sent, with all its rows; None where it has none."""
-        result = super().store_result()
-        if self._trailing:
-            # The end of the block has an answer of its own, which comes with it.
-            self._trailing = False
+    def _results(self, number: int) -> list[Any]:
+        """The results of a block, whose end has an answer of its own."""
+        found = []
+        for _ in range(number):
+            found.append(self.store_result())
             self.next_result()
-        return result
+        return found
 
     def query(self, query: bytes | bytearray) -> None:
         """Send a statement and wait for the beginning of its result; raises the driver's errors."""
@@ -147,7 +155,7 @@ class FibreConnection(DriverConnection):
         self._query(query)
 
     def _query(self, query: bytes | bytearray) -> None:
-        self._finished = self._trailing = False
+        self._finished = False
         fibre = getcurrent()
         if not isinstance(fibre, _Fibre) or fibre.owner.stopped:
             super().query(query)

@@ -304,30 +304,25 @@ def claim_offers(
     start: int,
     limit: int,
     now: int,
-    idle: bool = False,
 ) -> list[Job]:
     """Lock up to `limit` jobs on offer to a resource, first come first, and return them in that order.
 
-    `owners` is the posted filter: names to take work of, and names with a leading `!` to take none of. With `idle` a
-    session that holds locks gets none. Rows that another transaction is about to take are passed over, not waited
-    for. Four statements whatever the number of jobs.
+    `owners` is the posted filter: names to take work of, and names with a leading `!` to take none of. Rows that
+    another transaction is about to take are passed over, not waited for. Four statements whatever the number of jobs.
     """
     values = search_values(application=application, resource_name=resource_name, start=start, limit=limit)
-    if idle:
-        values["session_id"] = session_id
     postgresql = connection.dialect.name == "postgresql"
     if owners:
-        rows: Iterable[Any] = connection.execute(search(postgresql, idle, _of_owners(owners)), values)
+        rows: Iterable[Any] = connection.execute(_search(postgresql, _of_owners(owners)), values)
     else:
-        # Nearly nobody picks owners.
-        rows = _search_any(postgresql, idle)(connection, **values)
+        rows = search_any(postgresql)(connection, **values)
     jobs = [job for job in map(job_of_row, rows) if job.targets(resource_name)]
     take_offers(connection, jobs, resource_id=resource_id, session_id=session_id, now=now)
     return jobs
 
 
 def take_offers(connection: Connection, jobs: Sequence[Job], *, resource_id: int, session_id: int, now: int) -> None:
-    """Lock jobs that a `search` has found."""
+    """Lock jobs that a search has found."""
     if not jobs:
         return
     taken = [job.job_id for job in jobs]
@@ -338,7 +333,7 @@ def take_offers(connection: Connection, jobs: Sequence[Job], *, resource_id: int
 
 
 def search_values(*, application: str, resource_name: str, start: int, limit: int) -> dict[str, object]:
-    """What a `search` is for."""
+    """What a search is for."""
     return {
         "application": application,
         "resource_name": resource_name,
@@ -348,16 +343,13 @@ def search_values(*, application: str, resource_name: str, start: int, limit: in
     }
 
 
-@lru_cache(maxsize=4)
-def _search_any(postgresql: bool, idle: bool) -> Prepared:
-    return Prepared(search(postgresql, idle, []))
+@lru_cache(maxsize=2)
+def search_any(postgresql: bool) -> Prepared:
+    """What finds jobs on offer whoever owns them, and holds them until the transaction ends; see `search_values`."""
+    return Prepared(_search(postgresql, ()))
 
 
-def search(postgresql: bool, idle: bool, conditions: Sequence[ColumnElement[bool]] = ()) -> Select[Any]:
-    """What finds jobs on offer, and holds them until the transaction ends; with `idle` it has a `session_id`."""
-    wanted = [job_queue.c.lock_state == 0, _QUEUED]
-    if idle:
-        wanted.append(~exists().where(running_locks.c.session_id == bindparam("session_id")))
+def _search(postgresql: bool, conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
     # One range of the key for each target; a job is offered under `any` or under names, never both.
     ranges = [
         select(job_offers.c.priority, job_offers.c.job_id)
@@ -374,7 +366,7 @@ def search(postgresql: bool, idle: bool, conditions: Sequence[ColumnElement[bool
     return (
         select(*PLAIN)
         .select_from(offers.join(job_queue, job_queue.c.job_id == offers.c.job_id))
-        .where(*wanted)
+        .where(job_queue.c.lock_state == 0, _QUEUED)
         .order_by(offers.c.priority, offers.c.job_id)
         .offset(bindparam("start", type_=Integer))
         .limit(bindparam("limit", type_=Integer))

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, CursorResult, Executable, Table, bindparam, insert
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    CursorResult,
+    Executable,
+    Insert,
+    Select,
+    Table,
+    bindparam,
+    insert,
+)
 from sqlalchemy.engine.interfaces import Dialect
 
 from lgi.db.answer import Answer
@@ -52,8 +62,18 @@ class Prepared:
         driver = direct_of(connection)
         if driver is not None:
             return (self._direct or self._for_driver(connection)).send(connection, driver, values)
-        result = self._execute(connection, values)
-        return Answer(result.all() if result.returns_rows else (), result.rowcount)
+        return self._ask(connection, values)
+
+    def with_(self, after: Prepared, connection: Connection, **values: object) -> tuple[Answer, Answer]:
+        """Send the statement, a SELECT, and another after it, with values for both, and wait once.
+
+        The other one takes no time: nobody can hold what it reads, and it is found by its key.
+        """
+        driver = direct_of(connection)
+        if driver is None:
+            return self._ask(connection, values), after._ask(connection, values)
+        first, second = self._direct or self._for_driver(connection), after._direct or after._for_driver(connection)
+        return first.send_with(second, connection, driver, values)
 
     def later(self, connection: Connection, **values: object) -> None:
         """Send the statement some time before the next one that is not sent `later`, or before the commit.
@@ -79,6 +99,39 @@ class Prepared:
             return self._execute(connection, values).rowcount
         return (self._direct or self._for_driver(connection)).finish(connection, driver, values)[0]
 
+    def last_with(self, question: Prepared, connection: Connection, **values: object) -> tuple[int, Answer]:
+        """As `last`, with what is asked after it, which takes no time, see `with_`."""
+        driver = direct_of(connection)
+        if driver is None:
+            changed = self._execute(connection, values).rowcount
+            return changed, question._ask(connection, values)
+        changed, _key, answer = self._finish_with(question, connection, driver, values)
+        return changed, answer
+
+    def last_key_with(self, question: Prepared, connection: Connection, **values: object) -> tuple[int, Answer]:
+        """As `last_with`, with the number of the new row instead of how many there are, 0 where there is none.
+
+        See `numbering`.
+        """
+        driver = direct_of(connection)
+        if driver is None:
+            key = self._key(connection, self._execute(connection, values))
+            return key, question._ask(connection, values)
+        changed, key, answer = self._finish_with(question, connection, driver, values)
+        return key if changed else 0, answer
+
+    def _finish_with(
+        self, question: Prepared, connection: Connection, driver: Any, values: Mapping[str, object]
+    ) -> tuple[int, int, Answer]:
+        changing = self._direct or self._for_driver(connection)
+        asking = question._direct or question._for_driver(connection)
+        changed, key, [answer] = changing.finish(connection, driver, values, asking)
+        return changed, key, answer
+
+    def _ask(self, connection: Connection, values: Mapping[str, object]) -> Answer:
+        result = self._execute(connection, values)
+        return Answer(result.all() if result.returns_rows else (), result.rowcount)
+
     def _execute(self, connection: Connection, values: Mapping[str, object]) -> CursorResult[*tuple[Any, ...]]:
         dialect = connection.dialect
         text, order, fixed = self._texts.get(dialect.driver) or self._written(dialect)
@@ -91,9 +144,17 @@ class Prepared:
     @classmethod
     def numbering(cls, table: Table, columns: Iterable[str]) -> Prepared:
         """An INSERT into a table that numbers its rows itself; parameters are `new_` and the name of a column."""
-        values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in columns}
+        return cls._numbering(table, insert(table).values({name: bindparam(f"new_{name}") for name in columns}))
+
+    @classmethod
+    def numbering_from(cls, table: Table, columns: Sequence[str], found: Select[Any]) -> Prepared:
+        """As `numbering`, with the values of a row that is found, if there is one."""
+        return cls._numbering(table, insert(table).from_select(columns, found))
+
+    @classmethod
+    def _numbering(cls, table: Table, inserting: Insert) -> Prepared:
         [number] = table.primary_key
-        return cls(insert(table).inline().values(values), postgresql=insert(table).values(values).returning(number))
+        return cls(inserting.inline(), postgresql=inserting.returning(number))
 
     def one_key(self, connection: Connection, **values: object) -> int:
         """Send an INSERT of one row, and return the number that the database gave it; see `numbering`."""
@@ -101,15 +162,13 @@ class Prepared:
         if driver is not None:
             (self._direct or self._for_driver(connection)).send(connection, driver, values)
             return int(driver.insert_id())
-        result = self._execute(connection, values)
-        return int(result.scalar_one() if connection.dialect.name == "postgresql" else result.lastrowid)
+        return self._key(connection, self._execute(connection, values))
 
-    def last_key(self, connection: Connection, **values: object) -> int:
-        """As `one_key`, with a statement that is the `last` of its transaction."""
-        driver = direct_of(connection)
-        if driver is None:
-            return self.one_key(connection, **values)
-        return (self._direct or self._for_driver(connection)).finish(connection, driver, values)[1]
+    @staticmethod
+    def _key(connection: Connection, result: CursorResult[*tuple[Any, ...]]) -> int:
+        if connection.dialect.name == "postgresql":
+            return int(result.scalar() or 0)
+        return int(result.lastrowid) if result.rowcount else 0
 
     def _for_driver(self, connection: Connection) -> Direct:
         text, order, fixed = self._written(connection.dialect)

@@ -17,7 +17,8 @@ from lgi.wire.dialect import parse_fragment
 _NAMES = active_resources.c.keys()
 _VALUES = attrgetter(*_NAMES)
 _NAMED = active_resources.c.resource_name == bindparam("name")
-_FETCH = Prepared(select(active_resources).where(_NAMED))
+RESOURCE = Prepared(select(active_resources).where(_NAMED))
+"""A resource by its `name`."""
 _FETCH_WITH_JOB = Prepared(
     select(*active_resources.c, *PLAIN)
     .select_from(active_resources.outerjoin(job_queue, job_queue.c.job_id == bindparam("number")))
@@ -40,7 +41,7 @@ def resource_of_row(row: Row[Any]) -> Resource:
 
 def fetch_resource(connection: Connection, name: str) -> Resource | None:
     """A resource by its name, or None."""
-    row = _FETCH(connection, name=name).one_or_none()
+    row = RESOURCE(connection, name=name).one_or_none()
     return None if row is None else resource_of_row(row)
 
 

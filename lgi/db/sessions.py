@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import attrs
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, select, true, update
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, delete, exists, select, true, update
 
 from lgi.db.jobs import WHOLE, job_of_row
-from lgi.db.locks import OFFERED, holding, locked_by_session, search, search_values, unlock_jobs
+from lgi.db.locks import OFFERED, holding, locked_by_session, search_any, search_values, unlock_jobs
 from lgi.db.prepared import Prepared
-from lgi.db.resources import resource_of_row
+from lgi.db.resources import RESOURCE, resource_of_row
 from lgi.db.schema import active_resources, job_queue, running_locks, running_sessions
 from lgi.errors import ErrorNumber, LGIError
 from lgi.model import Job, Resource
@@ -23,9 +22,8 @@ _STAMP = running_sessions.c.session_time_stamp
 _THIS = running_sessions.c.session_id == bindparam("session_id")
 _START = Prepared.numbering(running_sessions, ["resource_id", "session_time_stamp"])
 _END = Prepared(delete(running_sessions).where(_THIS))
-_END_IDLE = Prepared(
-    delete(running_sessions).where(_THIS, ~exists().where(running_locks.c.session_id == bindparam("session_id")))
-)
+_HOLDS_LOCKS = exists().where(running_locks.c.session_id == bindparam("session_id"))
+_END_IDLE = Prepared(delete(running_sessions).where(_THIS, ~_HOLDS_LOCKS))
 _KEEP = Prepared(update(running_sessions).where(_THIS).values(session_time_stamp=bindparam("now")))
 # The session alone is held, not its resource: that may have many sessions, whose calls need not wait for each other.
 _HELD = select(running_sessions).where(_THIS).with_for_update().subquery("held")
@@ -49,30 +47,80 @@ def _with_locked(*columns: ColumnElement[Any]) -> Prepared:
     )
 
 
-@lru_cache(maxsize=2)
-def _with_offers(postgresql: bool) -> Prepared:
-    """A session that is held already, with each of the jobs that are on offer to it; without any, with nothing."""
-    offered = search(postgresql, True).subquery("offered")
-    return Prepared(
-        select(*active_resources.c, running_sessions.c.session_time_stamp, *offered.c)
-        .select_from(
-            active_resources.join(
-                running_sessions, running_sessions.c.resource_id == active_resources.c.resource_id
-            ).outerjoin(offered, true())
-        )
-        .where(_THIS, active_resources.c.resource_name == bindparam("resource_name"))
-    )
-
-
 # Nothing is changed, but nobody else has it then.
 _HOLD_FIRST = Prepared(update(running_sessions).where(_THIS).values(session_time_stamp=_STAMP))
+_HELD_FIRST = Prepared(
+    select(*active_resources.c, _STAMP, _HOLDS_LOCKS.label("busy"))
+    .join(running_sessions, running_sessions.c.resource_id == active_resources.c.resource_id)
+    .where(_THIS, active_resources.c.resource_name == bindparam("resource_name"))
+)
 _HOLD_WITH_JOB = _with_locked(*WHOLE)
 _HOLD_WITH_LOCK = _with_locked(running_locks.c.lock_id, running_locks.c.job_id, running_locks.c.lock_time, *OFFERED)
 
 
+# The resource is as the caller says, and has been heard of just now: nothing has to be written of it.
+_CALLER = select(active_resources.c.resource_id).where(
+    active_resources.c.resource_name == bindparam("name"),
+    active_resources.c.client_certificate == bindparam("certificate"),
+    active_resources.c.last_call_time > bindparam("heard"),
+)
+_CALLERS_START = _CALLER.add_columns(bindparam("now", type_=Integer))
+_STARTED = ("resource_id", "session_time_stamp")
+_START_KNOWN = {
+    False: Prepared.numbering_from(running_sessions, _STARTED, _CALLERS_START),
+    True: Prepared.numbering_from(
+        running_sessions,
+        _STARTED,
+        _CALLERS_START.where(active_resources.c.resource_capabilities == bindparam("capabilities")),
+    ),
+}
+_END_KNOWN = Prepared(
+    delete(running_sessions).where(
+        _THIS,
+        running_sessions.c.resource_id == _CALLER.scalar_subquery(),
+        bindparam("alive") < _STAMP,
+        ~_HOLDS_LOCKS,
+    )
+)
+
+
 def start_session(connection: Connection, resource_id: int, now: int) -> int:
-    """Start a session, as the last that its transaction does; returns its number."""
-    return _START.last_key(connection, new_resource_id=resource_id, new_session_time_stamp=now)
+    """Start a session; returns its number."""
+    return _START.one_key(connection, new_resource_id=resource_id, new_session_time_stamp=now)
+
+
+def start_session_of_known(
+    connection: Connection, name: str, *, certificate: str, capabilities: str | None, heard: int, now: int
+) -> tuple[Resource, int] | None:
+    """Start a session of a resource that is registered just like this, and has called after `heard`, else do nothing.
+
+    It is all that its transaction does, in one statement.
+    """
+    values = {"name": name, "certificate": certificate.encode("ascii"), "heard": heard, "now": now}
+    if capabilities is not None:
+        values["capabilities"] = capabilities
+    starting = _START_KNOWN[capabilities is not None]
+    session_id, found = starting.last_key_with(RESOURCE, connection, **values)
+    row = found.one_or_none()
+    return None if row is None or not session_id else (resource_of_row(row), session_id)
+
+
+def end_session_of_known(
+    connection: Connection, session_id: int, name: str, *, certificate: str, heard: int, now: int
+) -> Resource | None:
+    """End a session without locks of a resource that is registered just like this, as `start_session_of_known`.
+
+    None where there is none, and nothing is done.
+    """
+    values = {
+        "name": name,
+        "certificate": certificate.encode("ascii"),
+        "heard": heard,
+        "alive": now - SESSION_SECONDS,
+    }
+    ended, found = _END_KNOWN.last_with(RESOURCE, connection, session_id=session_id, **values)
+    row = found.one_or_none()
+    return None if row is None or not ended else resource_of_row(row)
 
 
 @attrs.frozen(kw_only=True)
@@ -119,21 +167,20 @@ def hold_session_and_lock(
 
 def hold_session_and_offers(
     connection: Connection, session_id: int, resource_name: str, *, application: str, start: int, limit: int
-) -> tuple[HeldSession, list[Job]] | None:
-    """A session as `hold_session` has it, or None, and jobs on offer, held for `take_offers`, first come first.
+) -> tuple[HeldSession, bool, list[Job]] | None:
+    """A session as `hold_session` has it, or None, whether it holds locks, and jobs on offer, first come first.
 
-    A session that holds locks gets none.
+    These are held for `take_offers`.
     """
     _HOLD_FIRST.later(connection, session_id=session_id)
     values = search_values(application=application, resource_name=resource_name, start=start, limit=limit)
-    rows = _with_offers(connection.dialect.name == "postgresql")(connection, session_id=session_id, **values).all()
-    if not rows:
+    searching = search_any(connection.dialect.name == "postgresql")
+    rows, found = searching.with_(_HELD_FIRST, connection, session_id=session_id, **values)
+    row = found.one_or_none()
+    if row is None:
         return None
-    jobs = [job_of_row(row) for row in rows if row.job_id is not None]
-    jobs = [job for job in jobs if job.targets(resource_name)]
-    # What is joined keeps no order.
-    jobs.sort(key=lambda job: (job.priority, job.job_id))
-    return HeldSession.of_row(rows[0], session_id), jobs
+    jobs = [job for job in map(job_of_row, rows) if job.targets(resource_name)]
+    return HeldSession.of_row(row, session_id), bool(row.busy), jobs
 
 
 def _held_by(

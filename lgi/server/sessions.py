@@ -11,16 +11,18 @@ from lgi.db.resources import set_capabilities
 from lgi.db.sessions import (
     HeldSession,
     end_held_session,
+    end_session_of_known,
     hold_session,
     hold_session_and_job,
     hold_session_and_lock,
     keep_alive,
     start_session,
+    start_session_of_known,
 )
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.peer import Caller
 from lgi.model import Job, Lock, Resource
-from lgi.server.members import known_resource, note_call, registered_resource
+from lgi.server.members import TOUCH_SECONDS, known_resource, note_call, registered_resource
 from lgi.server.project import Project
 from lgi.wire.capabilities import check_capabilities
 from lgi.wire.fields import DIGITS
@@ -59,15 +61,28 @@ def job_in_session(
 
 
 def _sign_up(connection: Connection, caller: Caller, capabilities: str | None, now: int) -> tuple[Resource, int]:
-    resource = registered_resource(connection, caller, now)
-    if capabilities is not None and capabilities != resource.resource_capabilities:
-        set_capabilities(connection, resource, capabilities)
-        resource = attrs.evolve(resource, resource_capabilities=capabilities)
-    session_id = start_session(connection, resource.resource_id, now)
+    # Most resources that sign up are known, and are what they were.
+    known = start_session_of_known(
+        connection,
+        caller.identity.name,
+        certificate=caller.certificate,
+        capabilities=capabilities,
+        heard=now - TOUCH_SECONDS,
+        now=now,
+    )
+    resource, session_id = known or _start(connection, caller, capabilities, now)
     if session_id >= 10**DIGITS:
         # The resource could never post it.
         raise LGIError(ErrorNumber.SESSION_NOT_STARTED, f"its number would have more than {DIGITS} digits")
     return resource, session_id
+
+
+def _start(connection: Connection, caller: Caller, capabilities: str | None, now: int) -> tuple[Resource, int]:
+    resource = registered_resource(connection, caller, now)
+    if capabilities is not None and capabilities != resource.resource_capabilities:
+        set_capabilities(connection, resource, capabilities)
+        resource = attrs.evolve(resource, resource_capabilities=capabilities)
+    return resource, start_session(connection, resource.resource_id, now)
 
 
 async def sign_up(project: Project, caller: Caller, capabilities: str | None) -> tuple[Resource, int]:
@@ -78,6 +93,10 @@ async def sign_up(project: Project, caller: Caller, capabilities: str | None) ->
 
 
 def _sign_off(connection: Connection, caller: Caller, session_id: int, now: int) -> tuple[Resource, list[int]]:
+    name, heard = caller.identity.name, now - TOUCH_SECONDS
+    ended = end_session_of_known(connection, session_id, name, certificate=caller.certificate, heard=heard, now=now)
+    if ended is not None:
+        return ended, []
     resource = resource_in_session(connection, caller, session_id, now)
     return resource, end_held_session(connection, session_id)
 

@@ -38,12 +38,11 @@ class WorkRequest:
 
 
 def _searched(connection: Connection, caller: Caller, wanted: WorkRequest, now: int) -> tuple[HeldSession, list[Job]]:
-    """The session, and the jobs that are locked for it now."""
+    """The session, which must hold no locks, and the jobs that are locked for it now; raises LGIError."""
     session_id, name = wanted.session_id, caller.identity.name
-    if not wanted.limit or wanted.start >= PAGES * wanted.limit:
-        return held_session(connection, caller, session_id, now), []
-    if not wanted.owners:
-        # Nearly nobody picks owners: both in one statement.
+    looks = bool(wanted.limit) and wanted.start < PAGES * wanted.limit
+    if looks and not wanted.owners:
+        # Nearly nobody picks owners: both in one go.
         found = hold_session_and_offers(
             connection,
             session_id,
@@ -53,10 +52,17 @@ def _searched(connection: Connection, caller: Caller, wanted: WorkRequest, now: 
             limit=wanted.limit,
         )
         if found is not None:
-            held, jobs = going_on(connection, caller, found[0], now), found[1]
+            held, busy, jobs = found
+            held = going_on(connection, caller, held, now)
+            if busy:
+                raise LGIError(ErrorNumber.SESSION_HOLDS_LOCKS)
             take_offers(connection, jobs, resource_id=held.resource.resource_id, session_id=session_id, now=now)
             return held, jobs
     held = held_session(connection, caller, session_id, now)
+    if session_holds_locks(connection, session_id):
+        raise LGIError(ErrorNumber.SESSION_HOLDS_LOCKS)
+    if not looks:
+        return held, []
     return held, claim_offers(
         connection,
         application=wanted.application,
@@ -67,7 +73,6 @@ def _searched(connection: Connection, caller: Caller, wanted: WorkRequest, now: 
         start=wanted.start,
         limit=wanted.limit,
         now=now,
-        idle=True,
     )
 
 
@@ -76,8 +81,6 @@ def _request_work(
 ) -> tuple[Resource, int, list[Job]]:
     held, jobs = _searched(connection, caller, wanted, now)
     resource = held.resource
-    if not jobs and session_holds_locks(connection, wanted.session_id):
-        raise LGIError(ErrorNumber.SESSION_HOLDS_LOCKS)
     if not jobs or held.stamp != now:
         # A call with work writes enough; its resource will be heard of when it takes the work on.
         resource = note_call(connection, resource, now)

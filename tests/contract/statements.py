@@ -107,7 +107,7 @@ class CallsCase(LoadCase):
         ):
             wanted = self.wanted(await self.session(), **changes)
             _resource, _number, found = await self.statements(
-                6, partial(work.request_work, self.server, caller(RESOURCE), wanted)
+                7, partial(work.request_work, self.server, caller(RESOURCE), wanted)
             )
             self.assertEqual(len(found), number, changes)
 

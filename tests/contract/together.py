@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, bindparam, delete, insert, select, text, update
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from lgi.db.prepared import Prepared
 from lgi.db.schema import running_sessions, users_allowed
@@ -23,7 +23,16 @@ _RAISE = Prepared(
 )
 REMOVE = Prepared(delete(users_allowed).where(users_allowed.c.user_name == bindparam("name")))
 _LIMITS = Prepared(select(users_allowed.c.user_name, users_allowed.c.job_limit))
-_START = Prepared.numbering(running_sessions, ["resource_id", "session_time_stamp"])
+_STARTING = Prepared.numbering_from(
+    running_sessions,
+    ["resource_id", "session_time_stamp"],
+    select(users_allowed.c.job_limit, users_allowed.c.job_limit + bindparam("more")).where(
+        users_allowed.c.user_name == bindparam("name")
+    ),
+)
+_NAMED = Prepared(
+    select(users_allowed.c.user_name, users_allowed.c.job_limit).where(users_allowed.c.user_name == bindparam("name"))
+)
 
 HOSTILE = [
     "it's; COMMIT; END",
@@ -102,13 +111,13 @@ class TogetherContract(ContractCase):
             self.assertEqual(self.run_in(limits), {"there": 0})
 
     def test_values_stay_values(self) -> None:
-        for number, text in enumerate(HOSTILE):
+        for number, name in enumerate(HOSTILE):
             with self.engine.begin() as connection:
-                add(connection, text, number)
-                add(connection, f"{text}2", number, "other")
+                add(connection, name, number)
+                add(connection, f"{name}2", number, "other")
         found = self.run_in(limits)
-        wanted = {text: number for number, text in enumerate(HOSTILE)}
-        self.assertEqual(found, wanted | {f"{text}2": number for text, number in wanted.items()})
+        wanted = {name: number for number, name in enumerate(HOSTILE)}
+        self.assertEqual(found, wanted | {f"{name}2": number for name, number in wanted.items()})
 
     def test_the_last_one(self) -> None:
         self.run_in(add, "a")
@@ -120,6 +129,46 @@ class TogetherContract(ContractCase):
         self.assertEqual(self.run_in(remove), 1)
         self.assertEqual(self.run_in(limits), {"b": 0})
         self.assertEqual(self.run_in(lambda connection: REMOVE.last(connection, name="a")), 0)
+
+    def test_a_question_after_the_last_one(self) -> None:
+        for name in "ab":
+            self.run_in(add, name)
+
+        def remove(connection: Connection, name: str) -> tuple[int, list[str]]:
+            add(connection, f"{name}2", 7)
+            changed, found = REMOVE.last_with(_LIMITS, connection, name=name)
+            return changed, sorted(found.scalars())
+
+        self.assertEqual(self.run_in(remove, "a"), (1, ["a2", "b"]))
+        self.assertEqual(self.run_in(remove, "c"), (0, ["a2", "b", "c2"]))
+        self.assertEqual(self.run_in(limits), {"a2": 7, "b": 0, "c2": 7})
+
+    def test_two_questions(self) -> None:
+        def work(connection: Connection) -> tuple[list[object], list[object]]:
+            add(connection, "a", 1)
+            first, second = _LIMITS.with_(_NAMED, connection, name="b")
+            self.assertEqual((list(first), list(second)), ([("a", 1)], []))
+            add(connection, "b", 2)
+            first, second = _NAMED.with_(_LIMITS, connection, name="b")
+            return list(first), sorted(second)
+
+        for _ in range(2):
+            self.assertEqual(self.run_in(work), ([("b", 2)], [("a", 1), ("b", 2)]))
+            for name in "ab":
+                self.run_in(lambda connection, name=name: REMOVE(connection, name=name).rowcount)
+
+    def test_mistake_in_a_question(self) -> None:
+        wrong = Prepared(text("SELECT nothing FROM users_allowed"))
+        self.run_in(add, "b")
+
+        def work(connection: Connection, first: Prepared, second: Prepared) -> None:
+            add(connection, "a")
+            first.with_(second, connection, name="a")
+
+        for questions in ((wrong, _LIMITS), (_LIMITS, wrong)):
+            with self.assertRaises(DBAPIError):
+                self.run_in(work, *questions)
+            self.assertEqual(self.run_in(limits), {"b": 0})
 
     def test_the_last_one_that_changes_nothing(self) -> None:
         """Nothing is committed with it."""
@@ -144,11 +193,17 @@ class TogetherContract(ContractCase):
         self.assertEqual(self.run_in(lambda connection: keep(connection, name="a").rowcount), 1)
 
     def test_the_last_one_tells_its_number(self) -> None:
+        self.run_in(add, "a")
         with self.engine.connect() as connection:
             numbers = []
             for stamp in range(3):
                 with connection.begin():
-                    numbers.append(_START.last_key(connection, new_resource_id=1, new_session_time_stamp=stamp))
+                    number, found = _STARTING.last_key_with(_NAMED, connection, name="a", more=stamp)
+                    numbers.append(number)
+                    self.assertEqual(list(found), [("a", 0)])
+            with connection.begin():
+                # None where there is no new row, whatever the number of the one before.
+                self.assertEqual(_STARTING.last_key_with(_NAMED, connection, name="b", more=1)[0], 0)
             with connection.begin():
                 stamps = dict(
                     connection.execute(
