@@ -33,6 +33,44 @@ class Channel(HTTPChannel):
     _gone = False
     _held = False
     _owes_continue = False
+    _address: Any = None
+    _due: float | None = None
+    _alarm: Any = None
+
+    def getHost(self) -> Any:
+        """The address of this side, which is asked for with each request and stays the same."""
+        if self._address is None:
+            self._address = super().getHost()
+        return self._address
+
+    def setTimeout(self, period: int | None) -> int | None:
+        """End the connection after so many seconds without anything, or not at all; returns what was before.
+
+        Each request sets this several times: one timer stays for all of them, and goes on when it comes too early.
+        """
+        before, self.timeOut = self.timeOut, period
+        self.resetTimeout()
+        if period is not None:
+            if self._alarm is None:
+                self._alarm = self.site.reactor.callLater(period, self._wake)
+            elif self._alarm.getTime() > self._due:
+                self._alarm.reset(period)
+        return before
+
+    def resetTimeout(self) -> None:
+        """Something has come."""
+        self._due = None if self.timeOut is None else self.site.reactor.seconds() + self.timeOut
+
+    def _wake(self) -> None:
+        self._alarm = None
+        if self._due is None:
+            # It is armed again when there is something to wait for.
+            return
+        left = self._due - self.site.reactor.seconds()
+        if left > 0:
+            self._alarm = self.site.reactor.callLater(left, self._wake)
+        else:
+            self.timeoutConnection()
 
     def pauseProducing(self) -> None:
         """Wait for a client that does not read what it asked for, at most `idle_timeout` seconds."""
@@ -52,6 +90,9 @@ class Channel(HTTPChannel):
         self._gone = True
         self._reads()
         super().connectionLost(reason)
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def _reads(self) -> None:
         if self._stalled is not None and self._stalled.active():

@@ -6,7 +6,7 @@ status 200, as deployed clients expect; anything else is logged with its traceba
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
@@ -76,14 +76,14 @@ def refuse_browsers(request: Request) -> None:
     to the API.
     """
     headers = request.requestHeaders
-    site = (headers.getRawHeaders("Sec-Fetch-Site") or [""])[-1].strip().lower()
-    origin = (headers.getRawHeaders("Origin") or [""])[-1].strip().lower()
+    site = (headers.getRawHeaders(b"sec-fetch-site") or [b""])[-1].strip().lower()
+    origin = (headers.getRawHeaders(b"origin") or [b""])[-1].strip().lower()
     if not site and not origin:
         return
-    own = (headers.getRawHeaders("Host") or [""])[-1].strip().lower()
-    if site in ("", "same-origin", "none") and origin in ("", f"https://{own}"):
+    own = (headers.getRawHeaders(b"host") or [b""])[-1].strip().lower()
+    if site in (b"", b"same-origin", b"none") and origin in (b"", b"https://" + own):
         raise LGIError(ErrorNumber.BROWSER_SESSION)
-    raise LGIError(ErrorNumber.FORGED_REQUEST, origin)
+    raise LGIError(ErrorNumber.FORGED_REQUEST, origin.decode("utf-8", "replace"))
 
 
 class Router(Resource):
@@ -105,6 +105,11 @@ class Router(Resource):
     def under_way(self) -> int:
         """How many calls are being answered, without those that wait on purpose."""
         return self._under_way
+
+    @property
+    def paths(self) -> Collection[bytes]:
+        """Of all calls."""
+        return self._handlers.keys()
 
     def add(self, path: str, handler: Handler) -> None:
         """Serve POST on `path` by `handler`."""

@@ -12,11 +12,12 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import RESPONSES, _GenericHTTPChannelProtocol
+from twisted.web.http import RESPONSES, _GenericHTTPChannelProtocol, datetimeToString
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import Request as WebRequest
 from twisted.web.server import Site as WebSite
+from twisted.web.server import version
 
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.body import Body, MultipartBody, RefusedBody, UrlencodedBody, boundary_of
@@ -218,6 +219,16 @@ class Request(WebRequest):
 
     def process(self) -> None:
         """Find the resource and let it answer."""
+        resource = self.site.shortcuts.get(self.path)
+        if resource is not None:
+            self.setHeader(b"Server", version)
+            self.setHeader(b"Date", datetimeToString())
+            self.prepath, self.postpath = [], self.path[1:].split(b"/")
+            try:
+                self.render(resource)
+            except Exception:
+                self.processingFailed(Failure())
+            return
         try:
             for part in (unquote_to_bytes(self.path), *self.requestHeaders.getRawHeaders(b"host", ())):
                 part.decode("utf-8")
@@ -236,7 +247,8 @@ class Site(WebSite):
     `identify` is asked before a body is taken: what comes from a caller who is refused is stored nowhere. So is
     `admit`, which may take its time, and raises Refused; it gives None for requests that it has nothing to say of.
     `drain` ends what is under way, see `Router.drain`. `watch` is told of each request when it is over, with times by
-    `clock`, in seconds.
+    `clock`, in seconds. `shortcuts` are resources that are found by the whole path of a request as it is sent, before
+    any other.
     """
 
     requestFactory = Request
@@ -254,6 +266,7 @@ class Site(WebSite):
         too_big: bytes,
         reactor: Any,
         idle_timeout: int,
+        shortcuts: Mapping[bytes, IResource] | None = None,
         watch: Callable[[Any, Record], None] = nobody_watches,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -265,6 +278,7 @@ class Site(WebSite):
             parsePOSTFormSubmission=False,
         )
         self.idle_timeout = idle_timeout
+        self.shortcuts = shortcuts or {}
         self.identify = identify
         self.admit = admit
         self.drain = drain

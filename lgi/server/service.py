@@ -202,6 +202,7 @@ def make_site(
         ),
         reactor=reactor,
         idle_timeout=config.server.idle_timeout,
+        shortcuts=dict.fromkeys(router.paths, router),
         watch=operation,
     )
 
