@@ -80,25 +80,30 @@ class Direct:
         if result is None:
             return Answer((), driver.affected_rows())
         if self._row is None:
-            names = [column[0] for column in result.describe()]
-            row: Any = namedtuple("Row", names, rename=True)  # type: ignore[misc]
-            self._row = row._make
+            self._row = _maker([column[0] for column in result.describe()])
         rows = [self._row(row) for row in result.fetch_row(0)]
         return Answer(rows, len(rows))
 
     def finish(
-        self, connection: Connection, driver: Any, values: Mapping[str, object], *questions: Direct
-    ) -> tuple[int, int, list[Answer]]:
+        self, connection: Connection, driver: Any, values: Mapping[str, object], question: Direct | None = None
+    ) -> tuple[int, int, Answer]:
         """Send it as the last of the transaction, which is committed with it if it changes a row.
 
-        Returns how many rows it changed, the number that the database gave to one, and what the `questions` gave,
-        which are asked after it with the same values. Raises what `Connection.execute` raises, and CommitFailed.
+        Returns how many rows it changed, the number that the database gave to one, and what the question gave, which
+        is asked after it with the same values; where that gave nothing, how many rows were changed is not known, and
+        0. Raises what `Connection.execute` raises, and CommitFailed.
         """
         try:
-            asked = [question._filled(connection, driver, values) for question in questions]
-            changed, key, results = driver.finish(self._filled(connection, driver, values), *asked)
-            found = [question._answer(driver, result) for question, result in zip(questions, results, strict=True)]
-            return changed, key, found
+            asked = question._filled(connection, driver, values) if question is not None else b""
+            names, rows = driver.finish(self._filled(connection, driver, values), asked)
+            if not rows:
+                return 0, 0, Answer((), 0)
+            changed, key = map(int, rows[0][:2])
+            if question is None:
+                return changed, key, Answer((), 0)
+            if question._row is None:
+                question._row = _maker(names[2:])
+            return changed, key, Answer([question._row(row[2:]) for row in rows], len(rows))
         except driver.Error as problem:
             wrapped = self._wrapped(connection, problem)
             if connection.invalidated:
@@ -110,6 +115,12 @@ class Direct:
         if connection_lost(wrapped):
             connection.invalidate(problem)
         return wrapped
+
+
+def _maker(names: Sequence[str]) -> Any:
+    """What makes a row with these fields of a tuple."""
+    row: Any = namedtuple("Row", names, rename=True)  # type: ignore[misc]
+    return row._make
 
 
 def _literal(driver: Any, value: Any) -> bytes:

@@ -95,26 +95,31 @@ class FibreConnection(DriverConnection):
         else:
             self._later.append(query)
 
-    def finish(self, query: bytes, *questions: bytes) -> tuple[int, int, list[Any]]:
-        """Send the last statement of a transaction; returns how many rows it changed, and its insert id.
+    def finish(self, query: bytes, question: bytes = b"") -> tuple[list[str], list[Any]]:
+        """Send the last statement of a transaction; returns the names of fields and the rows of what it has done.
 
-        If it has changed any, all is committed with it, and what is committed afterwards is nothing. The results of
-        `questions`, which are asked after that, come with it; see `ask`.
+        The one row has how many rows were changed, and the insert id. If any was, all is committed with it, and what
+        is committed afterwards is nothing. A question, which begins with SELECT, is asked after that: there are as
+        many rows as it has, and its fields come behind those two.
         """
+        question = question.removeprefix(b"SELECT")
         if not self._gathers or self.get_autocommit():
             self.query(query)
-            return self.affected_rows(), self.insert_id(), self.ask(*questions)
+            done = b"SELECT %d, %d" % (self.affected_rows(), self.insert_id())
+            self.query(b"%s,%s" % (done, question) if question else done)
+            found = self.store_result()
+            return [field[0] for field in found.describe()], list(found.fetch_row(0))
+        done = b"SELECT @lgi_changed, LAST_INSERT_ID()"
         self._send_later(
             query,
             b"SET @lgi_changed = ROW_COUNT()",
             b"IF @lgi_changed > 0 THEN COMMIT; END IF",
-            b"SELECT @lgi_changed, LAST_INSERT_ID()",
-            *questions,
+            b"%s,%s" % (done, question) if question else done,
         )
-        done, *found = self._results(1 + len(questions))
-        [(changed, key)] = done.fetch_row(0)
-        self._finished = int(changed) > 0
-        return int(changed), int(key), found
+        [found] = self._results(1)
+        rows = list(found.fetch_row(0))
+        self._finished = bool(rows) and int(rows[0][0]) > 0
+        return [field[0] for field in found.describe()], rows
 
     def _send_later(self, *last: bytes) -> None:
         statements = [*self._later, *last]

@@ -100,7 +100,10 @@ class Prepared:
         return (self._direct or self._for_driver(connection)).finish(connection, driver, values)[0]
 
     def last_with(self, question: Prepared, connection: Connection, **values: object) -> tuple[int, Answer]:
-        """As `last`, with what is asked after it, which takes no time, see `with_`."""
+        """As `last`, with what a SELECT gives that is asked after it, and takes no time; see `with_`.
+
+        Where it gives nothing, how many rows were changed may be not known, and 0.
+        """
         driver = direct_of(connection)
         if driver is None:
             changed = self._execute(connection, values).rowcount
@@ -125,8 +128,7 @@ class Prepared:
     ) -> tuple[int, int, Answer]:
         changing = self._direct or self._for_driver(connection)
         asking = question._direct or question._for_driver(connection)
-        changed, key, [answer] = changing.finish(connection, driver, values, asking)
-        return changed, key, answer
+        return changing.finish(connection, driver, values, asking)
 
     def _ask(self, connection: Connection, values: Mapping[str, object]) -> Answer:
         result = self._execute(connection, values)
