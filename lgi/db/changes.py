@@ -9,30 +9,36 @@ from lgi.model import Changes
 _KEY = "lgi_changes"
 _LATER, _REMEMBERED = "lgi_later", "lgi_remembered"
 
+NOTHING = Changes()
+
 MOST = 10_000
 """So much is remembered, and then forgotten."""
 
 
 def note(connection: Connection, changes: Changes) -> None:
     """Note what the transaction has changed."""
-    connection.info[_KEY] = connection.info.get(_KEY, Changes()) | changes
+    info = connection.info
+    before = info.get(_KEY)
+    info[_KEY] = changes if before is None else before | changes
 
 
 def begun(connection: Connection) -> None:
     """A transaction begins: forget what one before it has left that did not commit."""
-    connection.info.pop(_KEY, None)
-    connection.info.pop(_LATER, None)
+    info = connection.info
+    info.pop(_KEY, None)
+    info.pop(_LATER, None)
 
 
 def committed(connection: Connection) -> Changes:
     """What the transaction has changed, which is committed."""
-    later = connection.info.pop(_LATER, None)
+    info = connection.info
+    later = info.pop(_LATER, None)
     if later:
-        known = connection.info.setdefault(_REMEMBERED, {})
+        known = info.setdefault(_REMEMBERED, {})
         if len(known) > MOST:
             known.clear()
         known.update(later)
-    changes: Changes = connection.info.pop(_KEY, Changes())
+    changes: Changes = info.pop(_KEY, NOTHING)
     return changes
 
 

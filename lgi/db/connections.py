@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from lgi.db.changes import begun, committed
+from lgi.db.direct import begin, commit, rollback
 from lgi.db.trouble import CommitFailed, connection_lost, contended
 from lgi.model import Changes
 
@@ -93,17 +94,21 @@ class Connections:
         try:
             connection = self._writing.get()
             begun(connection)
-            with connection.begin() as transaction:
+            begin(connection)
+            try:
                 result = function(connection)
-                try:
-                    transaction.commit()
-                except DBAPIError as problem:
-                    # Nobody knows what state it is in.
-                    self._writing.close()
-                    if connection_lost(problem):
-                        raise CommitFailed(str(problem.orig)) from problem
-                    raise
-                return result, committed(connection)
+            except BaseException:
+                rollback(connection)
+                raise
+            try:
+                commit(connection)
+            except DBAPIError as problem:
+                # Nobody knows what state it is in.
+                self._writing.close()
+                if connection_lost(problem):
+                    raise CommitFailed(str(problem.orig)) from problem
+                raise
+            return result, committed(connection)
         except DBAPIError as problem:
             self._writing.close_after(problem)
             raise

@@ -33,6 +33,38 @@ def direct_of(connection: Connection) -> Any | None:
     return connection.info.get(_KEY)
 
 
+def begin(connection: Connection) -> None:
+    """Begin a transaction; raises what `Connection.begin` raises. With this driver the first statement begins it."""
+    if direct_of(connection) is None:
+        connection.begin()
+
+
+def commit(connection: Connection) -> None:
+    """Commit what was begun; raises what `Connection.commit` raises."""
+    driver = direct_of(connection)
+    if driver is None or connection.in_transaction():
+        connection.commit()
+        return
+    # SQLAlchemy has not been told of any of it.
+    try:
+        driver.commit()
+    except driver.Error as problem:
+        raise _wrapped(connection, "COMMIT", problem) from problem
+
+
+def rollback(connection: Connection) -> None:
+    """Undo what was begun; raises what `Connection.rollback` raises."""
+    if connection.invalidated or connection.in_transaction():
+        connection.rollback()
+        return
+    driver = direct_of(connection)
+    if driver is not None:
+        try:
+            driver.rollback()
+        except driver.Error as problem:
+            raise _wrapped(connection, "ROLLBACK", problem) from problem
+
+
 class Direct:
     """One statement, with the names of its parameters in the order of its text, and the values that never change."""
 
@@ -48,14 +80,16 @@ class Direct:
     def _filled(self, connection: Connection, driver: Any, values: Mapping[str, object]) -> bytes:
         parameters = tuple([values.get(*parameter) for parameter in self._order])
         note_statement(connection, self._text, parameters)
-        return self._template % tuple([_literal(driver, value) for value in parameters])
+        return self._template % tuple(
+            [b"%d" % value if type(value) is int else _literal(driver, value) for value in parameters]
+        )
 
     def later(self, connection: Connection, driver: Any, values: Mapping[str, object]) -> None:
         """Send it with these values in time; raises what `Connection.execute` raises, now or when it is sent."""
         try:
             driver.later(self._filled(connection, driver, values))
         except driver.Error as problem:
-            raise self._wrapped(connection, problem) from problem
+            raise _wrapped(connection, self._text, problem) from problem
 
     def send(self, connection: Connection, driver: Any, values: Mapping[str, object]) -> Answer:
         """Send it with these values; raises what `Connection.execute` raises."""
@@ -63,7 +97,7 @@ class Direct:
             [result] = driver.ask(self._filled(connection, driver, values))
             return self._answer(driver, result)
         except driver.Error as problem:
-            raise self._wrapped(connection, problem) from problem
+            raise _wrapped(connection, self._text, problem) from problem
 
     def send_with(
         self, after: Direct, connection: Connection, driver: Any, values: Mapping[str, object]
@@ -74,7 +108,7 @@ class Direct:
             first, second = driver.ask(*sent)
             return self._answer(driver, first), after._answer(driver, second)
         except driver.Error as problem:
-            raise self._wrapped(connection, problem) from problem
+            raise _wrapped(connection, self._text, problem) from problem
 
     def _answer(self, driver: Any, result: Any) -> Answer:
         if result is None:
@@ -105,16 +139,17 @@ class Direct:
                 question._row = _maker(names[2:])
             return changed, key, Answer([question._row(row[2:]) for row in rows], len(rows))
         except driver.Error as problem:
-            wrapped = self._wrapped(connection, problem)
+            wrapped = _wrapped(connection, self._text, problem)
             if connection.invalidated:
                 raise CommitFailed(str(problem)) from wrapped
             raise wrapped from problem
 
-    def _wrapped(self, connection: Connection, problem: BaseException) -> exc.DBAPIError:
-        wrapped: exc.DBAPIError = getattr(exc, type(problem).__name__)(self._text, None, problem)
-        if connection_lost(wrapped):
-            connection.invalidate(problem)
-        return wrapped
+
+def _wrapped(connection: Connection, text: str, problem: BaseException) -> exc.DBAPIError:
+    wrapped: exc.DBAPIError = getattr(exc, type(problem).__name__)(text, None, problem)
+    if connection_lost(wrapped):
+        connection.invalidate(problem)
+    return wrapped
 
 
 def _maker(names: Sequence[str]) -> Any:
@@ -124,9 +159,6 @@ def _maker(names: Sequence[str]) -> Any:
 
 
 def _literal(driver: Any, value: Any) -> bytes:
-    kind = type(value)
-    if kind is int:
-        return b"%d" % value
     # The driver looks for what it is in more places.
-    literal: bytes = driver.string_literal(value.encode()) if kind is str else driver.literal(value)
+    literal: bytes = driver.string_literal(value.encode()) if type(value) is str else driver.literal(value)
     return literal

@@ -42,7 +42,8 @@ watchers: list[Watcher] = []
 
 def note_statement(connection: Connection, text: str, parameters: Any) -> None:
     """One more statement is to be sent on this connection."""
-    connection.info[_STATEMENTS] = connection.info.get(_STATEMENTS, 0) + 1
+    info = connection.info
+    info[_STATEMENTS] = info.get(_STATEMENTS, 0) + 1
     for watcher in watchers:
         watcher(connection, text, parameters)
 

@@ -150,12 +150,12 @@ class MultipartBody(FormBody):
     def take(self, data: bytes) -> None:
         """Take the next piece apart."""
         for item in self._parser.parse(data):
-            if isinstance(item, MultipartSegment):
-                self._begin(item)
-            elif item is None:
+            if item is None:
                 self._end()
+            elif isinstance(item, MultipartSegment):
+                self._begin(item)
             else:
-                self._continue(bytes(item))
+                self._continue(item)
 
     def _begin(self, segment: MultipartSegment) -> None:
         self._segment = segment
@@ -166,18 +166,19 @@ class MultipartBody(FormBody):
         else:
             self._field = bytearray()
 
-    def _continue(self, data: bytes) -> None:
+    def _continue(self, data: bytes | bytearray) -> None:
+        size = len(data)
         if self._field is None:
             file = self.uploads[-1].file
-            if file.size + len(data) > self._max_file_size:
+            if file.size + size > self._max_file_size:
                 raise LGIError(ErrorNumber.FILE_TOO_BIG, f"at most {self._max_file_size} bytes")
-            file.write(data)
-        elif len(self._field) + len(data) > RECEIVED_MAXIMUM:
+            file.write(bytes(data))
+        elif len(self._field) + size > RECEIVED_MAXIMUM:
             self._oversize = True
-        elif self._fields_size + len(data) > MAX_FIELDS_SIZE:
+        elif self._fields_size + size > MAX_FIELDS_SIZE:
             raise LGIError(ErrorNumber.REQUEST_TOO_BIG, f"at most {MAX_FIELDS_SIZE} bytes in all fields together")
         else:
-            self._fields_size += len(data)
+            self._fields_size += size
             self._field += data
 
     def _end(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property, lru_cache
 
 import attrs
 
@@ -25,7 +26,12 @@ class Envelope:
 
     def wrap(self, response: str) -> bytes:
         """A whole answer around the content of `<response>`."""
-        head = " ".join(
+        return f"<LGI> {self._head}  <response> {response} </response> </LGI>".encode()
+
+    @cached_property
+    def _head(self) -> str:
+        """What every answer begins with."""
+        return " ".join(
             (
                 element("API_version", API_VERSION),
                 element("LGI_version", self.lgi_version),
@@ -33,7 +39,6 @@ class Envelope:
                 element("server_max_field_size", MAX_FIELD_SIZE),
             )
         )
-        return f"<LGI> {head}  <response> {response} </response> </LGI>".encode()
 
     def wrap_error(self, error: LGIError) -> bytes:
         """An answer that reports an error by number."""
@@ -89,6 +94,8 @@ class Servers:
     slaves: tuple[str, ...]
 
 
+# The same few come with every answer.
+@lru_cache(maxsize=64)
 def server_pair(servers: Servers) -> tuple[str, str]:
     """The two addresses that every answer has."""
     return element("project_master_server", servers.master), element("this_project_server", servers.this)

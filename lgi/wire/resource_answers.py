@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from lgi.errors import LGIError
 from lgi.lists import encode_list
@@ -24,11 +25,19 @@ from lgi.wire.dialect import element, raw_element
 
 def _resource_head(resource: Resource, project: str, servers: Servers) -> tuple[str, ...]:
     return (
-        element("resource", resource.resource_name),
-        element("resource_url", resource.url),
-        raw_element("resource_capabilities", resource.resource_capabilities),
-        element("project", project),
+        *_resource_elements(resource.resource_name, resource.url, resource.resource_capabilities, project),
         *server_pair(servers),
+    )
+
+
+# A resource makes several calls for each job.
+@lru_cache(maxsize=1024)
+def _resource_elements(name: str, url: str, capabilities: str, project: str) -> tuple[str, str, str, str]:
+    return (
+        element("resource", name),
+        element("resource_url", url),
+        raw_element("resource_capabilities", capabilities),
+        element("project", project),
     )
 
 
