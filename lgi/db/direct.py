@@ -18,6 +18,18 @@ from lgi.db.trouble import CommitFailed, connection_lost
 
 _KEY = "lgi_driver"
 
+HEXED = 1 << 16
+"""Bytes of values that may be written out in statements that are sent together."""
+
+
+class NewNumber:
+    """In place of the number of a row that is inserted later, in statements that come after it."""
+
+    __slots__ = ()
+
+
+NEW_NUMBER = NewNumber()
+
 
 def go_direct(engine: Engine) -> None:
     """Have prepared statements on an engine's connections, of this driver, go this way."""
@@ -65,6 +77,14 @@ def rollback(connection: Connection) -> None:
             raise _wrapped(connection, "ROLLBACK", problem) from problem
 
 
+def finish_number(connection: Connection, driver: Any) -> int:
+    """Commit, and return the number of the row that was NEW_NUMBER; raises as `Direct.finish`."""
+    try:
+        return int(driver.finish_number())
+    except driver.Error as problem:
+        raise _of_commit(connection, "COMMIT", problem) from problem
+
+
 class Direct:
     """One statement, with the names of its parameters in the order of its text, and the values that never change."""
 
@@ -83,6 +103,16 @@ class Direct:
         return self._template % tuple(
             [b"%d" % value if type(value) is int else _literal(driver, value) for value in parameters]
         )
+
+    def later_number(self, connection: Connection, driver: Any, values: Mapping[str, object]) -> bool:
+        """As `later`, with an INSERT whose number is NEW_NUMBER for those that follow; False where that cannot be."""
+        long = sum(len(value) for value in values.values() if isinstance(value, bytes)) > HEXED
+        if long or not driver.gathers:
+            return False
+        # Several statements are read as text before each is read by itself.
+        plain = {name: _Hexed(value) if isinstance(value, bytes) else value for name, value in values.items()}
+        driver.later_number(self._filled(connection, driver, plain))
+        return True
 
     def later(self, connection: Connection, driver: Any, values: Mapping[str, object]) -> None:
         """Send it with these values in time; raises what `Connection.execute` raises, now or when it is sent."""
@@ -139,10 +169,13 @@ class Direct:
                 question._row = _maker(names[2:])
             return changed, key, Answer([question._row(row[2:]) for row in rows], len(rows))
         except driver.Error as problem:
-            wrapped = _wrapped(connection, self._text, problem)
-            if connection.invalidated:
-                raise CommitFailed(str(problem)) from wrapped
-            raise wrapped from problem
+            raise _of_commit(connection, self._text, problem) from problem
+
+
+def _of_commit(connection: Connection, text: str, problem: BaseException) -> Exception:
+    """What is wrong with a statement with which all would have been committed."""
+    wrapped = _wrapped(connection, text, problem)
+    return CommitFailed(str(problem)) if connection.invalidated else wrapped
 
 
 def _wrapped(connection: Connection, text: str, problem: BaseException) -> exc.DBAPIError:
@@ -152,6 +185,10 @@ def _wrapped(connection: Connection, text: str, problem: BaseException) -> exc.D
     return wrapped
 
 
+class _Hexed(bytes):
+    """Bytes that are to be written out."""
+
+
 def _maker(names: Sequence[str]) -> Any:
     """What makes a row with these fields of a tuple."""
     row: Any = namedtuple("Row", names, rename=True)  # type: ignore[misc]
@@ -159,6 +196,10 @@ def _maker(names: Sequence[str]) -> Any:
 
 
 def _literal(driver: Any, value: Any) -> bytes:
+    if isinstance(value, _Hexed):
+        return b"X'%s'" % value.hex().encode()
+    if value is NEW_NUMBER:
+        return b"@lgi_number"
     # The driver looks for what it is in more places.
     literal: bytes = driver.string_literal(value.encode()) if type(value) is str else driver.literal(value)
     return literal

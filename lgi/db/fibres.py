@@ -80,7 +80,8 @@ class FibreConnection(DriverConnection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._later: list[bytes] = []
-        self._finished = False
+        self._finished = self._numbered = False
+        self._number = 0
         super().__init__(*arguments, **options)
         self._gathers = "MariaDB" in self.get_server_info()
 
@@ -90,26 +91,49 @@ class FibreConnection(DriverConnection):
         Those that come before the end of a transaction are sent in one piece with it: each wait costs more than most
         statements do. Only MariaDB takes several as one of which there is one answer.
         """
-        if not self._gathers or self.get_autocommit():
-            self.query(query)
-        else:
+        if self.gathers:
             self._later.append(query)
+        else:
+            self.query(query)
+
+    @property
+    def gathers(self) -> bool:
+        """Whether statements are sent together."""
+        return self._gathers and not self.get_autocommit()
+
+    def later_number(self, query: bytes) -> None:
+        """As `later`, on a connection that gathers, with an INSERT whose number those that follow call @lgi_number.
+
+        `finish_number` tells it; there is one in a transaction.
+        """
+        self._later += (query, b"SET @lgi_number = LAST_INSERT_ID()")
+        self._numbered = True
+
+    def finish_number(self) -> int:
+        """Commit, unless `finish` has done so; returns the number of what was inserted by `later_number`."""
+        if not self._finished:
+            self._send_later(b"COMMIT", b"SELECT @lgi_number")
+            [found] = self._results(1)
+            [[self._number]] = found.fetch_row(0)
+            self._finished = True
+        return int(self._number)
 
     def finish(self, query: bytes, question: bytes = b"") -> tuple[list[str], list[Any]]:
         """Send the last statement of a transaction; returns the names of fields and the rows of what it has done.
 
-        The one row has how many rows were changed, and the insert id. If any was, all is committed with it, and what
-        is committed afterwards is nothing. A question, which begins with SELECT, is asked after that: there are as
-        many rows as it has, and its fields come behind those two.
+        The one row has how many rows were changed, and the insert id, or that of what was inserted by `later_number`.
+        If any was changed, all is committed with it, and what is committed afterwards is nothing. A question, which
+        begins with SELECT, is asked after that: there are as many rows as it has, and its fields come behind those
+        two.
         """
         question = question.removeprefix(b"SELECT")
-        if not self._gathers or self.get_autocommit():
+        if not self.gathers:
             self.query(query)
             done = b"SELECT %d, %d" % (self.affected_rows(), self.insert_id())
             self.query(b"%s,%s" % (done, question) if question else done)
             found = self.store_result()
             return [field[0] for field in found.describe()], list(found.fetch_row(0))
-        done = b"SELECT @lgi_changed, LAST_INSERT_ID()"
+        done = b"SELECT @lgi_changed, %s" % (b"@lgi_number" if self._numbered else b"LAST_INSERT_ID()")
         self._send_later(
             query,
             b"SET @lgi_changed = ROW_COUNT()",
@@ -119,6 +143,8 @@ class FibreConnection(DriverConnection):
         [found] = self._results(1)
         rows = list(found.fetch_row(0))
         self._finished = bool(rows) and int(rows[0][0]) > 0
+        if self._finished and self._numbered:
+            self._number = rows[0][1]
         return [field[0] for field in found.describe()], rows
 
     def _send_later(self, *last: bytes) -> None:
@@ -135,7 +161,7 @@ class FibreConnection(DriverConnection):
         A result has all its rows, and is None where there is none. Several are for statements that take no time after
         the first: who waits for the first has to wait for the others too, without giving way.
         """
-        together = self._gathers and not self.get_autocommit() and all(map(_IS_SELECT, queries))
+        together = self.gathers and all(map(_IS_SELECT, queries))
         if together and (self._later or len(queries) > 1):
             self._send_later(*queries)
             return self._results(len(queries))
@@ -173,6 +199,7 @@ class FibreConnection(DriverConnection):
 
     def commit(self) -> None:
         """Commit; waits as a statement does. What cannot be carried out before it leaves nothing behind."""
+        self._numbered = False
         if not self._later:
             if not self._finished:
                 self._query(b"COMMIT")
@@ -188,6 +215,7 @@ class FibreConnection(DriverConnection):
     def rollback(self) -> None:
         """Undo; waits as a statement does."""
         self._later.clear()
+        self._numbered = False
         self._query(b"ROLLBACK")
 
     def close(self) -> None:

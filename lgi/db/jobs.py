@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -25,8 +25,9 @@ from sqlalchemy import (
 
 from lgi.db.changes import note
 from lgi.db.counts import Tally
-from lgi.db.log import record
-from lgi.db.prepared import Prepared, named, numbered, parameters_for, values_of
+from lgi.db.direct import NewNumber
+from lgi.db.log import record, record_new
+from lgi.db.prepared import Prepared, named, number_of, numbered, parameters_for, values_of
 from lgi.db.schema import access_sets, job_access, job_counts, job_offers, job_queue
 from lgi.db.usage import discharge
 from lgi.lists import ANY, decode_list, encode_list
@@ -72,36 +73,65 @@ def job_of_row(row: Row[Any]) -> Job:
     return Job(**values)
 
 
-def insert_job(connection: Connection, job: Job, *, actor: str, submission_key: str | None = None) -> int:
+def insert_job(connection: Connection, job: Job, *, actor: str) -> int:
     """Store a new job (its `job_id` is ignored) and return its number.
 
-    Four to six statements whatever the job. `lock_state` of the job says whether it is offered at once. With the
-    `submission_key` of `key_of` it can be found again; raises IntegrityError where there is a job with that key.
+    Four to six statements whatever the job. `lock_state` of the job says whether it is offered at once.
     """
-    job_id = _INSERT.one_key(
-        connection,
-        **named(
-            "new_",
-            {
-                "state": job.state.value,
-                "application": job.application,
-                "owners": encode_list(job.owners),
-                "read_access": encode_list(job.read_access),
-                "write_access": encode_list(job.write_access),
-                "target_resources": encode_list(job.target_resources),
-                "input": job.input or b"",
-                "output": job.output or b"",
-                "job_specifics": job.job_specifics,
-                "lock_state": job.lock_state,
-                "state_time_stamp": job.state_time_stamp,
-                "daemon_pulse": job.daemon_pulse,
-                "priority": job.priority,
-                "repository": job.repository,
-                "repository_size": job.repository_size,
-                _KEY: submission_key,
-            },
-        ),
+    job_id = _INSERT.one_key(connection, **_new(job, None))
+    _complete(connection, job_id, job, actor)
+    note(connection, Changes(jobs=frozenset([job_id])))
+    return job_id
+
+
+def insert_last_job(
+    connection: Connection,
+    job: Job,
+    *,
+    actor: str,
+    submission_key: str | None = None,
+    complete: Callable[[], None],
+) -> int:
+    """As `insert_job`, as the last that its transaction does but for what is to `complete` it.
+
+    With the `submission_key` of `key_of` it can be found again; raises IntegrityError where there is a job with that
+    key, and what `complete` raises.
+    """
+    number = _INSERT.later_number(connection, **_new(job, submission_key))
+    _complete(connection, number, job, actor)
+    complete()
+    job_id = number_of(connection, number)
+    note(connection, Changes(jobs=frozenset([job_id])))
+    return job_id
+
+
+def _new(job: Job, submission_key: str | None) -> dict[str, object]:
+    """The values of a new job."""
+    return named(
+        "new_",
+        {
+            "state": job.state.value,
+            "application": job.application,
+            "owners": encode_list(job.owners),
+            "read_access": encode_list(job.read_access),
+            "write_access": encode_list(job.write_access),
+            "target_resources": encode_list(job.target_resources),
+            "input": job.input or b"",
+            "output": job.output or b"",
+            "job_specifics": job.job_specifics,
+            "lock_state": job.lock_state,
+            "state_time_stamp": job.state_time_stamp,
+            "daemon_pulse": job.daemon_pulse,
+            "priority": job.priority,
+            "repository": job.repository,
+            "repository_size": job.repository_size,
+            _KEY: submission_key,
+        },
     )
+
+
+def _complete(connection: Connection, job_id: int | NewNumber, job: Job, actor: str) -> None:
+    """Write what is held beside a new job."""
     rows = [
         (kind, name)
         for kind, names in ((OWNER, job.owners), (READER, job.read_access), (WRITER, job.write_access))
@@ -115,13 +145,12 @@ def insert_job(connection: Connection, job: Job, *, actor: str, submission_key: 
     _giving_access(len(rows)).later(connection, job_id=job_id, **values)
     if job.state is JobState.QUEUED and not job.lock_state:
         offer(connection, job_id, job.application, job.target_resources, job.priority)
-    record(connection, job_id=job_id, from_state="", to_state=job.state.value, actor=actor, now=job.state_time_stamp)
-    return job_id
+    record_new(connection, job_id, state=job.state.value, actor=actor, now=job.state_time_stamp)
 
 
 def offer(
     connection: Connection,
-    job_id: int,
+    job_id: int | NewNumber,
     application: str,
     targets: Sequence[str],
     priority: int,

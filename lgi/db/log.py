@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, insert, or_, select
 
 from lgi.db.changes import note
+from lgi.db.direct import NewNumber
 from lgi.db.prepared import Prepared, numbered, values_of
 from lgi.db.schema import job_log
 from lgi.model import Changes, LogEntry
@@ -33,6 +34,11 @@ def record(
     _RECORD.later(
         connection, time=now, job_id=job_id, from_state=from_state, to_state=to_state, actor=actor, detail=detail
     )
+
+
+def record_new(connection: Connection, job_id: int | NewNumber, *, state: str, actor: str, now: int) -> None:
+    """Add the entry of a new job, of which nobody is told: that is for who knows its number."""
+    _RECORD.later(connection, time=now, job_id=job_id, from_state="", to_state=state, actor=actor, detail="")
 
 
 def record_moves(connection: Connection, moves: Sequence[tuple[int, str, str]], *, actor: str, now: int) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.engine.interfaces import Dialect
 
 from lgi.db.answer import Answer
-from lgi.db.direct import Direct, direct_of
+from lgi.db.direct import NEW_NUMBER, Direct, NewNumber, direct_of, finish_number
 
 
 def numbered(name: str, number: int) -> list[BindParameter[Any]]:
@@ -40,6 +40,15 @@ def named(prefix: str, values: Mapping[str, object]) -> dict[str, object]:
 def parameters_for(prefix: str, columns: Iterable[str]) -> dict[str, BindParameter[Any]]:
     """Parameters for columns that are to get values."""
     return {name: bindparam(f"{prefix}{name}") for name in columns}
+
+
+def number_of(connection: Connection, number: int | NewNumber) -> int:
+    """The number of a row that was inserted `later_number`, at the end of the transaction.
+
+    Where that saves a wait all is committed with it: nothing may follow. Raises what `Connection.commit` raises, and
+    CommitFailed.
+    """
+    return number if isinstance(number, int) else finish_number(connection, direct_of(connection))
 
 
 class Prepared:
@@ -88,6 +97,18 @@ class Prepared:
             self(connection, **values)
         else:
             (self._direct or self._for_driver(connection)).later(connection, driver, values)
+
+    def later_number(self, connection: Connection, **values: object) -> int | NewNumber:
+        """Send an INSERT `later`, see `numbering`; returns what statements that follow may call its number.
+
+        `number_of` has that at the end of the transaction, in which there is one such statement.
+        """
+        driver = direct_of(connection)
+        if driver is not None:
+            statement = self._direct or self._for_driver(connection)
+            if statement.later_number(connection, driver, values):
+                return NEW_NUMBER
+        return self.one_key(connection, **values)
 
     def last(self, connection: Connection, **values: object) -> int:
         """Send the statement as the last of its transaction, if it changes a row; returns how many it changed.

@@ -14,7 +14,7 @@ from lgi.access import Grants, Permit, denied_groups, leaves_room, permits
 from lgi.db.database import CommitUnknown
 from lgi.db.events import SCHEDULE_CYCLE, schedule
 from lgi.db.grants import fetch_grants, hold_grant, keeps_limit, take_grant
-from lgi.db.jobs import count_owned, fetch_submitted, insert_job, key_of
+from lgi.db.jobs import count_owned, fetch_submitted, insert_job, insert_last_job, key_of
 from lgi.db.locks import lock_job
 from lgi.db.usage import AccountFull, charge
 from lgi.errors import ErrorNumber, LGIError
@@ -226,16 +226,25 @@ def _submit_of_user(
         repository_size=size,
     )
     key = key_of(user.name, posted.submission_key) if posted.submission_key else None
+
+    def complete() -> None:
+        _charge(connection, project, job)
+        schedule(connection, SCHEDULE_CYCLE, now)
+        _check_limits(connection, posted.application, permits(user.name, user.groups, posted.application, grants))
+
     try:
-        job_id = insert_job(connection, job, actor=user.name, submission_key=key)
+        job_id = insert_last_job(
+            connection,
+            job,
+            actor=user.name,
+            submission_key=key,
+            complete=complete,
+        )
     except IntegrityError:
         if key is None:
             raise
         text = "the same job is being submitted and deleted"
         raise _SubmittedMeanwhile(ErrorNumber.OVERLOADED, text, timeout=project.limits.back_off) from None
-    _charge(connection, project, job)
-    schedule(connection, SCHEDULE_CYCLE, now)
-    _check_limits(connection, posted.application, permits(user.name, user.groups, posted.application, grants))
     return attrs.evolve(job, job_id=job_id)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
+
 import attrs
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from lgi.db.jobs import (
     count_owned,
@@ -11,6 +14,7 @@ from lgi.db.jobs import (
     delete_job,
     fetch_job,
     insert_job,
+    insert_last_job,
     list_readable,
     update_job,
     without_pulse,
@@ -19,6 +23,7 @@ from lgi.db.locks import lock_job
 from lgi.db.log import entries_of_job
 from lgi.db.pulses import write_pulses
 from lgi.db.schema import job_access, job_log, job_offers, job_queue
+from lgi.errors import ErrorNumber, LGIError
 from lgi.lists import encode_list
 from lgi.states import JobState
 from tests.contract.case import NOW, ContractCase, job, rows
@@ -43,6 +48,43 @@ class JobsContract(ContractCase):
         job_id = self.run_in(insert_job, stored, actor="mark")
         found = self.fetch(job_id)
         self.assertEqual(found, attrs.evolve(stored, job_id=job_id))
+
+    def test_job_that_is_the_last_of_its_transaction_comes_back_too(self) -> None:
+        """With all that is held beside it, whatever its bytes are and however many."""
+        for size in (1, 255, 20_000):
+            one = job(
+                owners=("mark", "theor"),
+                input=bytes(range(256)) * size,
+                output=b"'; COMMIT; END \\",
+                job_specifics="<n> it's; END </n>",
+                repository=f"JOB_{size}",
+            )
+            done: list[str] = []
+            job_id = self.run_in(insert_last_job, one, actor="mark", complete=partial(done.append, "done"))
+            self.assertEqual(done, ["done"])
+            self.assertEqual(self.fetch(job_id), attrs.evolve(one, job_id=job_id))
+            [entry] = self.run_in(entries_of_job, job_id)
+            self.assertEqual((entry.job_id, entry.to_state, entry.actor), (job_id, "queued", "mark"))
+            named = self.run_in(
+                lambda connection, job_id=job_id: connection.scalars(
+                    select(job_access.c.name).where(job_access.c.job_id == job_id, job_access.c.kind == "o")
+                ).all()
+            )
+            self.assertEqual(sorted(named), ["mark", "theor"])
+        self.assertEqual(self.run_in(rows, job_offers), 3)
+        self.assertEqual(self.run_in(count_owned, "mark", "any"), (3, 3))
+
+    def test_job_that_is_not_completed_is_not_stored(self) -> None:
+        def refuse() -> None:
+            raise LGIError(ErrorNumber.SUBMIT_REFUSED)
+
+        for complete in (refuse, lambda: None):
+            one = job(repository="JOB_1", input=b"x")
+            with suppress(LGIError):
+                self.run_in(insert_last_job, one, actor="mark", complete=complete)
+            stored = 1 if complete is not refuse else 0
+            for table in (job_queue, job_offers, job_log):
+                self.assertEqual(self.run_in(rows, table), stored)
 
     def test_blobs_are_left_out_unless_they_are_asked_for(self) -> None:
         job_id = self.submit(input=b"in", output=b"out")

@@ -7,7 +7,7 @@ from sqlalchemy.exc import IntegrityError
 from twisted.internet.defer import Deferred, gatherResults
 
 from lgi.db.grants import allow_user
-from lgi.db.jobs import delete_job, fetch_submitted, insert_job, key_of
+from lgi.db.jobs import delete_job, fetch_submitted, insert_last_job, key_of
 from lgi.db.schema import job_log, job_queue
 from lgi.model import Grant
 from lgi.server import submit
@@ -23,7 +23,11 @@ class KeysContract(LoadCase):
 
     def keyed(self, user: str, key: str, repository: str) -> int:
         return self.run_in(
-            insert_job, job(repository=repository, input=b"in"), actor=user, submission_key=key_of(user, key)
+            insert_last_job,
+            job(repository=repository, input=b"in"),
+            actor=user,
+            submission_key=key_of(user, key),
+            complete=lambda: None,
         )
 
     def found(self, user: str, key: str) -> int | None:

@@ -16,7 +16,7 @@ from twisted.trial.unittest import TestCase
 
 from lgi.db.database import CommitUnknown, Database, database_url, make_engine
 from lgi.db.grants import allow_user
-from lgi.db.jobs import insert_job, offer, update_job, without_pulse
+from lgi.db.jobs import insert_job, insert_last_job, offer, update_job, without_pulse
 from lgi.db.locks import claim_offers, lock_job, locked_by_session, unlock_jobs
 from lgi.db.pulses import write_pulses
 from lgi.db.schema import job_offers, job_queue, running_sessions, users_allowed
@@ -171,11 +171,20 @@ class MariaDBFaultTests(case.MariaDBCase, _Faults):
             self.kill(connection)
             REMOVE.last(connection, name="a")
 
-        for work in (later, last):
+        def number(connection: Connection) -> None:
+            def complete() -> None:
+                add(connection, "c")
+                self.kill(connection)
+
+            calls.append("number")
+            insert_last_job(connection, job(repository="JOB_1"), actor="mark", complete=complete)
+
+        for work in (later, last, number):
             with self.assertRaises(LGIError) as caught:
                 await database.run("work", work)
             self.assertIsInstance(caught.exception, CommitUnknown)
-        self.assertEqual((calls, self.limits()), (["later", "last"], {"a": 0, "b": 0}))
+        self.assertEqual((calls, self.limits()), (["later", "last", "number"], {"a": 0, "b": 0}))
+        self.assertEqual(self.run_in(rows, job_queue), 0)
         await database.run("work", add, "c")
         self.assertEqual(self.limits(), {"a": 0, "b": 0, "c": 0})
         self.flushLoggedErrors()
