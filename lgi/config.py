@@ -216,7 +216,7 @@ class ProjectSection:
     """`[projects.NAME]`: one project that this server serves."""
 
     database: str = attrs.field(repr=lambda _value: "'…'", validator=min_len(1))
-    threads: int = attrs.field(default=6, validator=_at_least(1, 256))
+    threads: int = attrs.field(default=8, validator=_at_least(1, 256))
 
 
 @attrs.frozen(kw_only=True)

@@ -82,7 +82,7 @@ private_key = "../server/scheduler.key"
 
 [projects.{project}]
 database = {database}
-# threads = 6                  # transactions at the same time
+# threads = 8                  # transactions at the same time
 """
 
 
