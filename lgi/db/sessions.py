@@ -118,6 +118,8 @@ def end_session_of_known(
         "heard": heard,
         "alive": now - SESSION_SECONDS,
     }
+    # First, since it waits for a call of this session that is under way and may be locking jobs.
+    _HOLD_FIRST.later(connection, session_id=session_id)
     ended, found = _END_KNOWN.last_with(RESOURCE, connection, session_id=session_id, **values)
     row = found.one_or_none()
     return None if row is None or not ended else resource_of_row(row)

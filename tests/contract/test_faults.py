@@ -20,7 +20,7 @@ from lgi.db.jobs import insert_job, insert_last_job, offer, update_job, without_
 from lgi.db.locks import claim_offers, lock_job, locked_by_session, unlock_jobs
 from lgi.db.pulses import write_pulses
 from lgi.db.schema import job_offers, job_queue, running_sessions, users_allowed
-from lgi.db.sessions import SESSION_SECONDS, end_session, stale_sessions, start_session
+from lgi.db.sessions import SESSION_SECONDS, end_session, end_session_of_known, stale_sessions, start_session
 from lgi.errors import ErrorNumber, LGIError
 from lgi.model import Grant
 from lgi.states import JobState
@@ -324,6 +324,32 @@ class MariaDBFaultTests(case.MariaDBCase, _Faults):
         ending()
         self.assertEqual(freed, [[job_id]])
         self.assertEqual(self.run_in(locked_by_session, session_id), [])
+
+    def test_session_that_a_call_under_way_gives_a_lock_does_not_end_without_it(self) -> None:
+        """The shortest way to end one is for those without locks, whenever they got them."""
+        session_id = self.run_in(start_session, self.register(), NOW)
+        job_id = self.submit()
+        ended: list[object] = []
+        call = self.engine.connect()
+        with call.begin():
+            call_in(call, session_id, NOW)
+            lock_job(call, job_id, resource_id=1, session_id=session_id, now=NOW)
+
+            def end() -> None:
+                certificate = f"certificate of {RESOURCE}"
+                values = {"certificate": certificate, "heard": -1, "now": NOW}
+                ended.append(self.run_in(end_session_of_known, session_id, RESOURCE, **values))
+
+            ending = self.started(end)
+            self.until_somebody_waits()
+        call.close()
+        ending()
+        self.assertEqual(ended, [None])
+        self.assertEqual(self.run_in(locked_by_session, session_id), [job_id])
+        self.assertEqual(self.run_in(rows, running_sessions), 1)
+        self.run_in(end_session, session_id)
+        end()
+        self.assertEqual(ended, [None, None])
 
     def test_job_queued_again_while_it_is_being_locked_can_be_unlocked(self) -> None:
         job_id = self.submit(state=JobState.RUNNING, daemon_pulse=NOW - 9)
