@@ -71,7 +71,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def open_regular(path: Path, flags: int, *, owner: int | None = None) -> int:
+def open_regular(path: Path | str, flags: int, *, owner: int | None = None) -> int:
     """A descriptor of a regular file, which with `owner` has to be that uid's.
 
     Raises OSError, also for links, pipes and devices: a job may put such things where the daemon looks for a file.
@@ -91,13 +91,13 @@ def open_regular(path: Path, flags: int, *, owner: int | None = None) -> int:
 
 
 @contextmanager
-def reading(path: Path, *, owner: int | None = None) -> Iterator[BinaryIO]:
+def reading(path: Path | str, *, owner: int | None = None) -> Iterator[BinaryIO]:
     """A regular file to read from; raises OSError as `open_regular` does."""
     with os.fdopen(open_regular(path, os.O_RDONLY, owner=owner), "rb") as file:
         yield file
 
 
-def read_regular(path: Path, most: int = -1, *, end: bool = False, owner: int | None = None) -> bytes:
+def read_regular(path: Path | str, most: int = -1, *, end: bool = False, owner: int | None = None) -> bytes:
     """The first `most` bytes of a regular file, with `end` the last ones; all of them by default.
 
     Raises OSError as `open_regular` does.

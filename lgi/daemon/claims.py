@@ -130,7 +130,7 @@ class Claims:
                 owners=", ".join(job.owners),
                 application=choice.entry.application,
             )
-            keeper.work()
+            keeper.work(loaded=True)
         else:
             await link.kept.release(job.job_id)
         return reason

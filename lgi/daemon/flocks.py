@@ -11,7 +11,7 @@ from pathlib import Path
 from lgi.durable import open_regular
 
 
-def open_or_make(path: Path, flags: int, *, owner: int | None = None) -> int:
+def open_or_make(path: Path | str, flags: int, *, owner: int | None = None) -> int:
     """A descriptor of a regular file that is made where it is not there; raises OSError as `open_regular` does.
 
     A file that is there is not opened with O_CREAT: in a directory with the sticky bit Linux may refuse that.
@@ -23,7 +23,7 @@ def open_or_make(path: Path, flags: int, *, owner: int | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _opened(path: Path | str) -> Iterator[int]:
     descriptor = open_or_make(path, os.O_RDWR)
     try:
         yield descriptor
@@ -32,7 +32,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def flocked(path: Path) -> Iterator[int]:
+def flocked(path: Path | str) -> Iterator[int]:
     """A descriptor that holds the lock on the file, for a process to inherit; raises BlockingIOError if it is held.
 
     The lock lasts until the last process that has the descriptor has ended.
@@ -42,7 +42,7 @@ def flocked(path: Path) -> Iterator[int]:
         yield descriptor
 
 
-def is_flocked(path: Path) -> bool:
+def is_flocked(path: Path | str) -> bool:
     """Whether a living process holds the lock on the file."""
     if not os.path.lexists(path):
         return False

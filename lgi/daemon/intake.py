@@ -36,6 +36,7 @@ from lgi.daemon.jobdir import (
     discard,
     new_reference,
     prepare,
+    refill,
 )
 from lgi.daemon.sandbox import uid_of
 from lgi.daemon.seal import Seal
@@ -125,6 +126,17 @@ class Intake:
         Raises OSError, and leaves nothing behind then.
         """
         files = {**entry.files, **said}
+        if self._spares and entry.uid is None:
+            with contextlib.suppress(OSError):  # what has become of it is no matter
+                return refill(
+                    self._spares.pop(),
+                    self._run_directory,
+                    self._seal,
+                    entry.project,
+                    entry.application,
+                    files,
+                    entry.reference,
+                )
         draft = prepare(
             self._run_directory,
             self._seal,
@@ -133,7 +145,6 @@ class Intake:
             files,
             uid=entry.uid,
             reference=entry.reference,
-            spare=self._spares.pop() if self._spares and entry.uid is None else None,
         )
         try:
             return draft.publish()
@@ -141,23 +152,30 @@ class Intake:
             discard(draft.path)
             raise
 
-    def spare(self, directory: JobDirectory, hidden: Path) -> bool:
-        """Whether a job's directory that was retired, and is at `hidden` now, could be put aside for another one."""
-        if len(self._spares) >= SPARES:
+    def spare(self, directory: JobDirectory) -> bool:
+        """Whether a job's directory that is needed no longer is out of the way, and kept for another if that goes."""
+        if len(self._spares) >= SPARES or directory.synced or directory.uid is not None:
             return False
-        kept = self._run_directory / SPARE / hidden.name.lstrip(".")
+        kept = self._run_directory / SPARE / directory.reference
         try:
-            if is_flocked(hidden / RUN_LOCK):
+            if is_flocked(directory.at(RUN_LOCK)):
                 # Whoever holds it has gone astray, and the next job would have to wait for him.
                 return False
-            for name in TAKEN_AWAY:
-                quick.take_away(f"{hidden}/{name}")
-            names = quick.keep_only(str(hidden), _USED_AGAIN)
-            kept.parent.mkdir(mode=0o700, exist_ok=True)
-            hidden.rename(kept)
+            try:
+                directory.path.rename(kept)
+            except FileNotFoundError:
+                kept.parent.mkdir(mode=0o700, exist_ok=True)
+                directory.path.rename(kept)
         except OSError:
             return False
-        self._spares.append(Spare(path=kept, names=names, known=directory.known()))
+        try:
+            for name in TAKEN_AWAY:
+                quick.take_away(f"{kept}/{name}")
+            names = quick.keep_only(str(kept), _USED_AGAIN)
+        except OSError:
+            discard(kept)
+        else:
+            self._spares.append(Spare(path=kept, names=names, known=directory.known()))
         return True
 
     def missing(self) -> list[Entry]:

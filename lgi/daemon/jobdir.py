@@ -8,6 +8,9 @@ bit, and so are all files that the daemon writes: the job can read them, but nei
 What it may write to is there from the beginning, so that it cannot put anything else in its place.
 """
 
+# pathlib takes longer than the calls themselves
+# ruff: noqa: PTH104, PTH108
+
 from __future__ import annotations
 
 import os
@@ -17,6 +20,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +78,12 @@ RUN_LOCK, STEP_LOCK = "LGI_job.lock", "LGI_step.lock"
 IN_RESERVE = frozenset({RUN_LOCK, *(quick.new_of(f"/{name}").lstrip("/") for name in TAKEN_AWAY)})
 """What is in a `Spare` for the run script of the next job."""
 SANDBOX_UID = "LGI_job_sandbox_uid"
+_IDENTITY = frozenset(
+    {
+        *("LGI_project", "LGI_application", "LGI_daemon_reference", "LGI_this_project_server", "LGI_job_id"),
+        *("LGI_owners", "LGI_max_output_size", "LGI_state", SANDBOX_UID),
+    }
+)
 LARGEST_OUTPUT = 65354  # bytes that a server takes in a long field
 _FOR_GROUP, _RUN_BY_GROUP, _WRITTEN_BY_GROUP = 0o640, 0o750, 0o660
 _MOST_STATUS = 255
@@ -102,24 +112,18 @@ class Spare:
     names: Set[str]
     known: Mapping[str, tuple[bytes, _Mark]]
 
-    def fill(self, name: str, path: str, content: bytes, mode: int) -> _Mark | None:
-        """Write one of these files, which is at `path` now; what marks it, if that is known already."""
+    def fill(self, name: str, content: bytes, mode: int) -> _Mark | None:
+        """Write a file; what marks it, if that is known already."""
+        path = f"{self.path}/{name}"
         text, mark = self.known.get(name, (None, None))
         if text == content and mark == _mark(path):
             return mark
-        try:
-            quick.write_over(path, content, mode)
-        except FileNotFoundError:
-            quick.make(path, content, mode)
+        if name in self.names:
+            with suppress(FileNotFoundError):
+                quick.write_over(path, content, mode)
+                return None
+        quick.make(path, content, mode)
         return None
-
-    def became(self, path: Path) -> bool:
-        """Whether the directory could be put there."""
-        try:
-            self.path.rename(path)
-        except OSError:
-            return False
-        return True
 
 
 class Tampered(Exception):
@@ -163,11 +167,15 @@ class JobDirectory:
     @property
     def reference(self) -> str:
         """The daemon's reference to the job."""
-        return self.path.name.lstrip(".").removeprefix("JOB_")
+        return self._place.rpartition("/")[2].lstrip(".").removeprefix("JOB_")
+
+    def at(self, name: str) -> str:
+        """Where the file of this name is: most of a short job's time would go into making Paths of it."""
+        return f"{self._place}/{name}"
 
     def read(self, name: str) -> bytes:
         """The verified content of a sealed file; raises Tampered."""
-        path = self.path / name
+        path = self.at(name)
         owner = None if self.uid is None else 0
         try:
             content = read_regular(path, owner=owner)
@@ -187,10 +195,10 @@ class JobDirectory:
                 return HASHES, table[name]
         self._tabled.discard(name)
         owner = None if self.uid is None else 0
-        return f"{name}.hash", read_regular(self.path / f"{name}.hash", owner=owner).decode("ascii", "replace")
+        return f"{name}.hash", read_regular(self.at(f"{name}.hash"), owner=owner).decode("ascii", "replace")
 
     def _table(self) -> dict[str, str]:
-        text = read_regular(self.path / HASHES, owner=None if self.uid is None else 0).decode("ascii", "replace")
+        text = read_regular(self.at(HASHES), owner=None if self.uid is None else 0).decode("ascii", "replace")
         return dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
 
     def _put_hashes(self, name: str, hashes: Sequence[str]) -> None:
@@ -215,29 +223,28 @@ class JobDirectory:
 
         For the moment of the change the hash file has both hashes: whenever it is interrupted, the file verifies.
         """
-        hashes = [self.seal.sign(self.reference, name, content)]
-        if self.has(name):
-            before = self._content(name)
-            if before == content:
-                return
-            hashes.append(self.seal.sign(self.reference, name, before))
-            self._put_hashes(name, hashes)
+        before = self._content(name) if self.has(name) else None
+        if before == content:
+            return
+        new = self.seal.sign(self.reference, name, content)
+        if before is None:
+            self._put_hashes(name, [new])
             self._put(name, content)
-            self._put_hashes(name, hashes[:1])
         else:
-            self._put_hashes(name, hashes)
+            self._put_hashes(name, [new, self.seal.sign(self.reference, name, before)])
             self._put(name, content)
+            self._put_hashes(name, [new])
 
     def _put(self, name: str, content: bytes) -> None:
         mode = PRIVATE if self.uid is None else _FOR_GROUP
         if self.synced:
             write_atomically(self.path / name, content, mode, group=self.uid)
         else:
-            quick.put(f"{self._place}/{name}", content, mode, group=self.uid)
+            quick.put(self.at(name), content, mode, group=self.uid)
 
     def has(self, name: str) -> bool:
         """Whether there is anything of this name."""
-        return os.path.lexists(f"{self._place}/{name}")
+        return os.path.lexists(self.at(name))
 
     def has_script(self, name: str) -> bool:
         """Whether the job has a script of this name, or was made without one; raises Tampered."""
@@ -269,6 +276,15 @@ class JobDirectory:
         if len(content) <= _SHORT:
             self._texts[name] = content
 
+    def _know_all(self, files: Mapping[str, bytes], marks: Mapping[str, _Mark | None]) -> None:
+        """These have just been written, with a table of their hashes; some of their marks are known already."""
+        self._tabled.update(files)
+        table = _mark(self.at(HASHES))
+        for name, content in files.items():
+            # Looked at twice within milliseconds; whoever could be quicker could make hashes as well.
+            file = marks.get(name) or _mark(self.at(name))
+            self._know(name, (file, table) if file and table else None, content)
+
     def known(self) -> dict[str, tuple[bytes, _Mark]]:
         """The content of short files that were verified, and what marked them."""
         return {
@@ -277,31 +293,40 @@ class JobDirectory:
 
     def _marks(self, name: str, table: _Mark | None = None) -> _Marks | None:
         """What any change of a file or its hash changes; None where one is missing."""
-        path = f"{self._place}/{name}"
-        of_it = f"{self._place}/{HASHES}" if name in self._tabled else f"{path}.hash"
+        path = self.at(name)
+        of_it = self.at(HASHES) if name in self._tabled else f"{path}.hash"
         hashes = table if table is not None and name in self._tabled else _mark(of_it)
         file = _mark(path)
         return None if file is None or hashes is None else (file, hashes)
 
     def verify(self) -> None:
         """Check every sealed file; raises Tampered for the first that is missing or changed."""
+        self._verify()
+
+    def _verify(self) -> dict[str, str]:
+        """The same, and what stands in the files that say which job it is."""
         left_out = self.left_out
-        table = _mark(f"{self._place}/{HASHES}") if self._tabled else None
+        table = _mark(self.at(HASHES)) if self._tabled else None
+        said = {}
         for name in _IN_ORDER:
             if name not in left_out:
-                self._check(name, table)
-        if self.has(INPUT) or self.state is not JobState.QUEUED:
-            self._check(INPUT)
+                content = self._check(name, table)
+                if name in _IDENTITY:
+                    said[name] = (self.read(name) if content is None else content).decode()
+        if said["LGI_state"] != JobState.QUEUED.value or self.has(INPUT):
+            self._check(INPUT, table)
         if self.has(RUN_PID):
             self._check(RUN_PID)
-        said = (self.text("LGI_project"), self.text("LGI_application"), self.text("LGI_daemon_reference"))
-        if said != (self.path.parent.parent.name, self.path.parent.name, self.reference):
+        identity = (said["LGI_project"], said["LGI_application"], said["LGI_daemon_reference"])
+        uid = said[SANDBOX_UID]
+        *_, at_project, at_application, _own = self._place.rsplit("/", 3)
+        if identity != (at_project, at_application, self.reference):
             raise Tampered(f"{self.path}: the directory has been moved")
-        uid = self.text(SANDBOX_UID)
         if uid != ("" if self.uid is None else str(self.uid)):
             raise Tampered(
                 f"{self.path}: its owner, group and mode are not those of a job with the uid {uid or 'none'}"
             )
+        return said
 
     @property
     def state(self) -> JobState:
@@ -310,20 +335,20 @@ class JobDirectory:
 
     def load(self) -> JobRecord:
         """The verified job; raises Tampered."""
-        self.verify()
+        said = self._verify()
         return JobRecord(
-            job_id=int(self.text("LGI_job_id")),
-            project=self.text("LGI_project"),
-            application=self.text("LGI_application"),
-            server=self.text("LGI_this_project_server"),
-            owners=decode_list(self.text("LGI_owners")),
+            job_id=int(said["LGI_job_id"]),
+            project=said["LGI_project"],
+            application=said["LGI_application"],
+            server=said["LGI_this_project_server"],
+            owners=decode_list(said["LGI_owners"]),
             reference=self.reference,
-            max_output_size=int(self.text("LGI_max_output_size")),
+            max_output_size=int(said["LGI_max_output_size"]),
         )
 
     def output(self, most: int) -> bytes:
         """The job's output, at most `most` bytes of it with a line about the cut; empty where there is none."""
-        path = self.path / OUTPUT
+        path = self.at(OUTPUT)
         try:
             with reading(path, owner=self.uid) as file:
                 content = file.read(most + 1)
@@ -335,15 +360,17 @@ class JobDirectory:
             return b""
         return content[: max(0, most - len(notice))] + notice.encode() if len(notice) <= most else content[:most]
 
-    def report(self, most: int) -> bytes:
-        """The job's output, or the end of what its run script printed if that failed and left no output."""
+    def report(self, most: int, status: int | None) -> bytes:
+        """The job's output, or the end of what its run script printed if that failed and left no output.
+
+        `status` is its exit status.
+        """
         output = self.output(most)
-        status = self.exit_status()
         if output or not status:
             return output
         try:
             owner = None if self.uid is None else 0
-            printed = read_regular(self.path / RUN_LOG, PRINTED, end=True, owner=owner)
+            printed = read_regular(self.at(RUN_LOG), PRINTED, end=True, owner=owner)
         except OSError:
             printed = b""
         notice = f"[LGI: the run script ended with status {status} and left no output; it printed:]\n".encode()
@@ -352,7 +379,7 @@ class JobDirectory:
     def exit_status(self) -> int | None:
         """What the run script ended with, by the job's own word; None while it runs, or if nobody saw its end."""
         try:
-            text = read_regular(self.path / EXIT_STATUS, 16, owner=self.uid).decode("ascii", "replace").strip()
+            text = read_regular(self.at(EXIT_STATUS), 16, owner=self.uid).decode("ascii", "replace").strip()
         except OSError:
             return None
         return int(text) if text.isdigit() and int(text) <= _MOST_STATUS else None
@@ -363,7 +390,7 @@ class JobDirectory:
             names = {*_IN_ORDER, LEFT_OUT} - self.left_out if self.has(LEFT_OUT) else _IN_ORDER
             sync_at_once(self.path / f"{name}{ending}" for name in sorted(names) for ending in ("", ".hash"))
             sync((self.path,))
-        final = self.path.with_name(self.path.name.lstrip("."))
+        final = self.path.with_name(f"JOB_{self.reference}")
         self.path.rename(final)
         if self.synced:
             sync((final.parent, final.parent.parent, final.parent.parent.parent))
@@ -389,63 +416,90 @@ def prepare(
     *,
     uid: int | None = None,
     reference: str = "",
-    spare: Spare | None = None,
 ) -> JobDirectory:
     """Make a directory for a job, under a name that begins with a dot, with these files and their hashes.
 
     The reference is made here, unless it was before; `LGI_project`, `LGI_application` and `LGI_daemon_reference` come
     with it, and with `uid` the layout of a sandbox, with `LGI_job_sandbox_uid` to say so. Raises OSError, and leaves
     nothing behind then. Nothing is forced to disk before `publish`, and with a reference from before not then either.
-    With `spare` that directory becomes this one, which has no uid then.
     """
     synced = not reference
     reference = reference or new_reference()
-    parent = run_directory / project / application
-    for level in (parent.parent, parent):
-        level.mkdir(mode=EXECUTABLE, exist_ok=True)
-        if uid is not None:
-            level.chmod(_PASSAGE)
+    parent = _levels(run_directory / project / application, uid)
     directory = JobDirectory(path=parent / f".JOB_{reference}", seal=seal, uid=uid, synced=synced)
-    identity = {"project": project, "application": application, "daemon_reference": reference}
-    if uid is not None:
-        identity["job_sandbox_uid"] = str(uid)
     try:
-        if spare is None or not spare.became(directory.path):
-            spare = None
-            directory.path.mkdir(mode=EXECUTABLE)
+        directory.path.mkdir(mode=EXECUTABLE)
         plain, script = (PRIVATE, EXECUTABLE) if uid is None else (_FOR_GROUP, _RUN_BY_GROUP)
-        files = {**contents, **{f"LGI_{tag}": text.encode() for tag, text in identity.items()}}
+        files = _with_identity(contents, project, application, reference, uid)
         signs = {name: seal.sign(reference, name, content) for name, content in files.items()}
-        used = frozenset[str]() if spare is None else spare.names
-        for name in used - {*files, HASHES} - IN_RESERVE:
-            (directory.path / name).unlink()
-        marks: dict[str, _Mark | None] = {}
-
-        def write(name: str, content: bytes, mode: int) -> None:
-            path = f"{directory._place}/{name}"
-            if spare is not None and name in used:
-                marks[name] = spare.fill(name, path, content, mode)
-            else:
-                quick.make(path, content, mode, group=uid)
-
         for name, content in files.items():
-            write(name, content, script if name in SCRIPTS else plain)
+            quick.make(directory.at(name), content, script if name in SCRIPTS else plain, group=uid)
             if synced:
-                write(f"{name}.hash", f"{signs[name]}\n".encode(), plain)
+                quick.make(directory.at(f"{name}.hash"), f"{signs[name]}\n".encode(), plain, group=uid)
         if not synced:
-            write(HASHES, table_of(signs), plain)
-            directory._tabled.update(signs)
-            table = _mark(f"{directory._place}/{HASHES}")
-            for name, content in files.items():
-                # Looked at twice within milliseconds; whoever could be quicker could make hashes as well.
-                file = marks.get(name) or _mark(f"{directory._place}/{name}")
-                directory._know(name, (file, table) if file and table else None, content)
+            quick.make(directory.at(HASHES), table_of(signs), plain, group=uid)
+            directory._know_all(files, {})
         if uid is not None:
             _open_to(directory.path, uid)
     except OSError:
         discard(directory.path)
         raise
     return directory
+
+
+def refill(
+    spare: Spare,
+    run_directory: Path,
+    seal: Seal,
+    project: str,
+    application: str,
+    contents: Mapping[str, bytes],
+    reference: str,
+) -> JobDirectory:
+    """Have the directory of a job that is over be another's, with the files that `prepare` gives it, in its place.
+
+    Nothing is forced to disk. Raises OSError, and then there is no such directory any more.
+    """
+    at = str(spare.path)
+    parent = run_directory / project / application
+    directory = JobDirectory(path=parent / f"JOB_{reference}", seal=seal, synced=False)
+    try:
+        files = _with_identity(contents, project, application, reference, None)
+        hashes = table_of({name: seal.sign(reference, name, content) for name, content in files.items()})
+        for name in spare.names - {*files, HASHES} - IN_RESERVE:
+            os.unlink(f"{at}/{name}")
+        marks = {
+            name: spare.fill(name, content, EXECUTABLE if name in SCRIPTS else PRIVATE)
+            for name, content in files.items()
+        }
+        spare.fill(HASHES, hashes, PRIVATE)
+        try:
+            os.rename(at, directory._place)
+        except FileNotFoundError:
+            os.rename(at, _levels(parent, None) / f"JOB_{reference}")
+        directory._know_all(files, marks)
+    except OSError:
+        discard(spare.path)
+        raise
+    return directory
+
+
+def _levels(parent: Path, uid: int | None) -> Path:
+    """Have the directories above a job's."""
+    for level in (parent.parent, parent):
+        level.mkdir(mode=EXECUTABLE, exist_ok=True)
+        if uid is not None:
+            level.chmod(_PASSAGE)
+    return parent
+
+
+def _with_identity(
+    contents: Mapping[str, bytes], project: str, application: str, reference: str, uid: int | None
+) -> dict[str, bytes]:
+    identity = {"project": project, "application": application, "daemon_reference": reference}
+    if uid is not None:
+        identity["job_sandbox_uid"] = str(uid)
+    return {**contents, **{f"LGI_{tag}": text.encode() for tag, text in identity.items()}}
 
 
 def table_of(hashes: Mapping[str, str]) -> bytes:

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from lgi.client.answers import ServerRefused
 from lgi.daemon.jobdir import INPUT, JobDirectory, JobRecord, Tampered
 from lgi.daemon.jobfiles import described
-from lgi.daemon.life import Step, new_life, resumed_life
+from lgi.daemon.life import Step, Words, new_life, resumed_life
 from lgi.daemon.limits import Taken
 from lgi.daemon.links import NOT_OURS, NoAnswer, OddAnswer
 from lgi.daemon.liveoutput import LiveOutput
@@ -53,13 +53,12 @@ class Keeper:
             directory=directory,
             record=self.record,
             link=self._link,
-            life=self._life,
             ended=self._run_ended,
             silence=self._live.end,
         )
         self._heard = -inf  # when the server has last spoken of the job, if that was not in answer to a question
         self._asking = False
-        self._working = False
+        self._working = self._verified_now = False
         self._stopping = False
         self._look = False
         self._left = False
@@ -123,14 +122,17 @@ class Keeper:
             self._asking = False
         if self._life.step() is not before:
             self._news()
-        self._life.look()
+        self._life.tell(Words.look)
         self.work()
 
-    def work(self) -> None:
-        """Do the steps that can be done now, unless that is under way."""
+    def work(self, *, loaded: bool = False) -> None:
+        """Do the steps that can be done now, unless that is under way.
+
+        With `loaded` the directory has been verified in this turn of the reactor, and its first step need not again.
+        """
         if self._working or self._stopping or self._tools.clock.seconds() < self._not_before:
             return
-        self._working = True
+        self._working, self._verified_now = True, loaded
         self._tools.tasks.start(f"job {self.record.job_id} of project {self.record.project}", self._work())
 
     def renew(self, files: Mapping[str, bytes]) -> None:
@@ -191,21 +193,21 @@ class Keeper:
         if not is_ours(job, self.record.reference):
             self._lose("the server says that it is another daemon's, or nobody's")
         elif job.state in TERMINAL:
-            self._life.closed()
+            self._life.tell(Words.closed)
         elif job.state is JobState.RUNNING:
             self._admit(job)
         elif job.state is JobState.ABORTING:
             if self._has_input():
                 self._synchronise(job)
             before = self._life.step()
-            self._life.abort()
+            self._life.tell(Words.abort)
             if self._life.step() is not before:
                 self._steps.say("to be aborted")
 
     def _lose(self, reason: str) -> None:
         if self._life.step() not in (Step.STOP, Step.REMOVE):
             self._steps.say(f"no longer ours, given up: {reason}")
-        self._life.lost()
+        self._life.tell(Words.lost)
 
     def _admit(self, job: Job) -> None:
         if not is_ours(job, self.record.reference) or job.state is not JobState.RUNNING:
@@ -218,7 +220,7 @@ class Keeper:
             self._directory.write(INPUT, job.input)
         self._synchronise(job)
         self._steps.confirmed = True
-        self._life.accepted()
+        self._life.tell(Words.accepted)
 
     def _synchronise(self, job: Job) -> None:
         """Bring the directory to what the server says; the state last, since it says that the rest is there."""
@@ -247,14 +249,14 @@ class Keeper:
                 project=self.record.project,
                 problem=problem,
             )
-        self._life.tampered()
+        self._life.tell(Words.tampered)
 
     async def _work(self) -> None:
         try:
             while not self._stopping and await self._do_next():
                 pass
         finally:
-            self._working = False
+            self._working = self._verified_now = False
         if self._life.ended():
             self._steps.forget()
             if not self._left and not self._directory.path.exists():
@@ -265,14 +267,17 @@ class Keeper:
         """Do the next step; False when there is none, or it has to be tried again later."""
         if self._look:
             self._look = False
-            self._life.look()
+            self._life.tell(Words.look)
         step = self._life.step()
         if step is Step.NOTHING:
             return False
-        if step is not Step.REMOVE and self._steps.looks_at_scripts(step) and not self._verified():
-            return False
+        if step is not Step.REMOVE and self._steps.looks_at_scripts(step):
+            # What comes before the first such step takes no time.
+            if not self._verified_now and not self._verified():
+                return False
+            self._verified_now = False
         try:
-            tell = await self._steps.do[step]()
+            word = await self._steps.do[step]()
         except Tampered as problem:
             self._refuse(problem)
             return False
@@ -283,7 +288,7 @@ class Keeper:
         else:
             if self._life.step() is step:
                 self._news()
-                tell()
+                self._life.tell(word)
         # Where the server's word has overtaken the step, its outcome is no news.
         return True
 

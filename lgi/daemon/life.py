@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, auto, unique
-from typing import Any, Protocol
+from typing import Protocol
 
 import attrs
 from automat import TypeMachineBuilder
@@ -31,66 +31,65 @@ class Step(Enum):
     REMOVE = auto()
 
 
+@attrs.frozen
+class Outlook:
+    """What to do next for the job, and whether nothing will ever happen to it here."""
+
+    step: Step
+    ended: bool = False
+
+
 class Words(Protocol):
-    """What may be told about a job."""
+    """What may be told about a job; each is answered with what follows."""
 
-    def outlook(self) -> tuple[Step, bool]:
-        """Ask what to do next, and whether nothing will ever happen to it here."""
-
-    def accepted(self) -> None:
+    def accepted(self) -> Outlook:
         """The server says: running, and ours."""
 
-    def abort(self) -> None:
+    def abort(self) -> Outlook:
         """The server says: aborting, and ours."""
 
-    def lost(self) -> None:
+    def lost(self) -> Outlook:
         """The server says: not ours."""
 
-    def closed(self) -> None:
+    def closed(self) -> Outlook:
         """The server says: finished or aborted, and ours: the report had arrived."""
 
-    def look(self) -> None:
+    def look(self) -> Outlook:
         """It is time to look whether the run script still runs."""
 
-    def found_running(self) -> None:
+    def found_running(self) -> Outlook:
         """It runs."""
 
-    def found_finished(self) -> None:
+    def found_finished(self) -> Outlook:
         """It does not run, and the job is finished."""
 
-    def found_idle(self) -> None:
+    def found_idle(self) -> Outlook:
         """It does not run, and the job is not finished."""
 
-    def prepared(self) -> None:
+    def prepared(self) -> Outlook:
         """The prologue is done."""
 
-    def started(self) -> None:
+    def started(self) -> Outlook:
         """The run script runs."""
 
-    def wrapped(self) -> None:
+    def wrapped(self) -> Outlook:
         """The epilogue is done."""
 
-    def stopped(self) -> None:
+    def stopped(self) -> Outlook:
         """Nothing of the job runs any more."""
 
-    def reported(self) -> None:
+    def reported(self) -> Outlook:
         """The server has accepted the report."""
 
-    def removed(self) -> None:
+    def removed(self) -> Outlook:
         """The directory is gone."""
 
-    def tampered(self) -> None:
+    def tampered(self) -> Outlook:
         """A file of the job is not what the daemon wrote."""
 
 
-class Life(Words, Protocol):
-    """The life of a job."""
-
-    def step(self) -> Step:
-        """Ask what to do next."""
-
-    def ended(self) -> bool:
-        """Ask whether nothing will ever happen to it here."""
+Word = Callable[[Words], Outlook]
+"""One of them, such as `Words.accepted`."""
 
 
 @attrs.frozen
@@ -153,58 +152,43 @@ _MOVES |= {(state, Words.tampered): _refused for state in (*_HELD, _dropping)}
 # What may come at any time and then changes nothing.
 _WORDS = (Words.accepted, Words.abort, Words.lost, Words.closed, Words.look, Words.tampered)
 
-for _state, _step in _STEPS.items():
-    _state.upon(Words.outlook).loop().returns((_step, _state in (_gone, _refused)))
+_outlooks = {state: Outlook(step, state in (_gone, _refused)) for state, step in _STEPS.items()}
+for _state, _outlook in _outlooks.items():
     for _word in _WORDS:
         if (_state, _word) not in _MOVES:
-            _state.upon(_word).loop().returns(None)
+            _state.upon(_word).loop().returns(_outlook)
 for (_state, _word), _next in _MOVES.items():
-    _state.upon(_word).to(_next).returns(None)
+    _state.upon(_word).to(_next).returns(_outlooks[_next])
 
 _machine = _builder.build()
 
 
-class _Remembering:
-    """A life whose question, asked many times between two words, is answered once."""
+class Life:
+    """The life of a job."""
 
-    def __init__(self, life: Words) -> None:
-        self._life = life
-        self._said: tuple[Step, bool] | None = None
+    def __init__(self, machine: Words, outlook: Outlook) -> None:
+        self._machine = machine
+        self._outlook = outlook
 
-    def _answers(self) -> tuple[Step, bool]:
-        if self._said is None:
-            self._said = self._life.outlook()
-        return self._said
+    def tell(self, word: Word) -> None:
+        """Say one of `Words` to it."""
+        said: Callable[[], Outlook] = getattr(self._machine, word.__name__)
+        self._outlook = said()
 
     def step(self) -> Step:
         """What to do next."""
-        return self._answers()[0]
+        return self._outlook.step
 
     def ended(self) -> bool:
-        """Whether that is all."""
-        return self._answers()[1]
-
-    def __getattr__(self, word: str) -> Callable[[], None]:
-        tell: Callable[[], None] = getattr(self._life, word)
-
-        def told() -> None:
-            self._said = None
-            tell()
-
-        return told
-
-
-def _remembering(life: Words) -> Life:
-    remembering: Any = _Remembering(life)
-    whole: Life = remembering
-    return whole
+        """Whether nothing will ever happen to it here."""
+        return self._outlook.ended
 
 
 def new_life() -> Life:
     """The life of a job whose directory is complete, before the server has said that it is ours."""
-    return _remembering(_machine(_Nothing()))
+    return Life(_machine(_Nothing()), _outlooks[_unsure])
 
 
 def resumed_life() -> Life:
     """The life of a job that the server once said is ours, as a new daemon finds it."""
-    return _remembering(_machine(_Nothing(), _resting))
+    return Life(_machine(_Nothing(), _resting), _outlooks[_resting])

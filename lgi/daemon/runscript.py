@@ -51,7 +51,7 @@ def start(scripts: Scripts, job: JobDirectory) -> tuple[int, Deferred[int | None
     """
     room, wrapper = (_NEW_STATUS, _WRAPPER) if job.has_script(FINISHED_SCRIPT) else (EXIT_STATUS, _SHORT_WRAPPER)
     try:
-        with flocked(job.path / RUN_LOCK) as lock:
+        with flocked(job.at(RUN_LOCK)) as lock:
             job.read(RUN_SCRIPT)
             command = scripts.command(job, wrapper, session=False)
             _reserve_status(job, room)
@@ -78,7 +78,7 @@ def start(scripts: Scripts, job: JobDirectory) -> tuple[int, Deferred[int | None
 
 def _reserve_status(job: JobDirectory, name: str) -> None:
     """Forget the status of a former run, and take the room that the next one needs: the job may fill the disk."""
-    path = f"{job.path}/{name}"
+    path = job.at(name)
     if job.uid is None and name == EXIT_STATUS:
         quick.put(path, _ROOM, PRIVATE)
         return
@@ -92,7 +92,7 @@ def is_running(job: JobDirectory) -> bool:
     """Whether a process of the job's run script lives; raises Tampered where what says so has been removed."""
     if job.has(RUN_PID) and not job.has(RUN_LOCK):
         raise Tampered(f"{job.path / RUN_LOCK}: is gone, and with it what says whether the run script still runs")
-    return is_flocked(job.path / RUN_LOCK)
+    return is_flocked(job.at(RUN_LOCK))
 
 
 @implementer(IReadDescriptor)

@@ -33,6 +33,7 @@ BATCH_SYSTEMS = (
 )
 # The Python of jobs that are Python functions, where it is not the one on the PATH.
 PYTHON = "LGI_PYTHON"
+_PROGRAMS = Path(sys.executable).parent
 TIME_LIMIT = 300.0  # seconds
 GRACE = 10.0  # seconds between TERM and KILL
 # Scripts of one application; with hundreds of jobs, each is looked at in each cycle.
@@ -84,9 +85,8 @@ def environment(job: JobDirectory | None, inherited: Mapping[str, str]) -> dict[
     the commands of batch systems and Python functions need to find their own. In a sandbox HOME and TMPDIR are the
     job's directory: the daemon's home is root's, and what is left in /tmp stays there.
     """
-    path = str(Path(sys.executable).parent)
     wanted = {
-        "PATH": f"{path}:{inherited.get('PATH', os.defpath)}",
+        "PATH": f"{_PROGRAMS}:{inherited.get('PATH', os.defpath)}",
         "HOME": inherited.get("HOME", "/"),
         "LANG": inherited.get("LANG", "C.UTF-8"),
         **{name: inherited[name] for name in (*BATCH_SYSTEMS, PYTHON) if name in inherited},
@@ -195,7 +195,7 @@ class Scripts:
             start = os.fstat(said.fileno()).st_size
             try:
                 # The daemon lets go of the lock before it forks anything else, which would hold it for a moment.
-                with flocked(job.path / STEP_LOCK) as lock:
+                with flocked(job.at(STEP_LOCK)) as lock:
                     environ = environment(job, self.inherited)
                     started = self._spawn(command, environ, said, {_LOCK_IN_CHILD: lock})
             except BlockingIOError:
@@ -265,6 +265,6 @@ class _Running:
 
 def open_log(job: JobDirectory, name: str) -> IO[bytes]:
     """The file in a job's directory that takes what its script `name` says."""
-    path = job.path / f"{name.removeprefix('LGI_')}.log"
+    path = job.at(f"{name.removeprefix('LGI_')}.log")
     owner = None if job.uid is None else 0
     return os.fdopen(open_or_make(path, os.O_RDWR | os.O_APPEND, owner=owner), "rb+")

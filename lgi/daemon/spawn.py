@@ -51,8 +51,7 @@ def spawn(command: list[str], environment: Mapping[str, str], descriptors: Mappi
         file_actions=[(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in descriptors.items()],
         setsid=True,
         setsigmask=(),
-        # What has a handler here has its default in a new program anyway.
-        setsigdef=[number for number in _SETTABLE if signal.getsignal(number) is signal.SIG_IGN],
+        setsigdef=_SETTABLE,
     )
     return Child(pid)
 

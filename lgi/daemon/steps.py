@@ -17,7 +17,7 @@ from lgi.client.answers import ServerRefused
 from lgi.daemon import quick, runscript
 from lgi.daemon.ending import end_group
 from lgi.daemon.jobdir import RUN_PID, JobDirectory, JobRecord, discard
-from lgi.daemon.life import Life, Step
+from lgi.daemon.life import Step, Word, Words
 from lgi.daemon.links import NOT_OURS, Link, Links, NoAnswer, OddAnswer
 from lgi.daemon.sandbox import Sandbox, StillAlive, end_processes
 from lgi.daemon.scripts import Scripts, StillRunning
@@ -51,8 +51,8 @@ class Tools:
     resource_name: str
     fast_cycle: float
     sandbox: Sandbox | None = None
-    spare: Callable[[JobDirectory, Path], bool] = lambda directory, hidden: False
-    """Whether a directory that was retired has been taken for another job."""
+    spare: Callable[[JobDirectory], bool] = lambda directory: False
+    """Whether a directory that is needed no longer has been put aside for another job."""
 
 
 def is_ours(job: Job, reference: str) -> bool:
@@ -61,6 +61,14 @@ def is_ours(job: Job, reference: str) -> bool:
         return read_tag(job.job_specifics, DAEMON_REFERENCE).upper() == reference
     except MalformedXML as problem:
         raise OddAnswer(f"the server's job specifics cannot be read: {problem}") from None
+
+
+def _with_status(before: str, status: int | None) -> str | None:
+    """The job's specifics with its exit status; None where there is none, or no room for it."""
+    if status is None:
+        return None
+    specifics = with_tags(before, exit_status=status)
+    return specifics if len(specifics.encode()) <= LARGEST_SPECIFICS else None
 
 
 def _removed(path: Path) -> bool:
@@ -82,7 +90,6 @@ class Steps:
         directory: JobDirectory,
         record: JobRecord,
         link: Link,
-        life: Life,
         ended: Callable[[], None],
         silence: Callable[[], Awaitable[None]],
     ) -> None:
@@ -93,7 +100,6 @@ class Steps:
         self._directory = directory
         self._record = record
         self._link = link
-        self._life = life
         self._ended = ended
         self._silence = silence
         self._left_out = directory.left_out
@@ -101,7 +107,7 @@ class Steps:
         self._paused_after = 0
         self._stopped_once = False
         self._failed_stops = 0
-        self.do: dict[Step, Callable[[], Awaitable[Callable[[], None]]]] = {
+        self.do: dict[Step, Callable[[], Awaitable[Word]]] = {
             Step.INSPECT: self._inspect,
             Step.PROLOGUE: self._prologue,
             Step.RUN: self._run,
@@ -133,18 +139,20 @@ class Steps:
         """Whether a step looks at the job's files: one whose scripts are left out asks the system alone."""
         return not self._left_out.issuperset(_SCRIPTS_OF.get(step, ("",)))
 
-    async def _inspect(self) -> Callable[[], None]:
+    async def _inspect(self) -> Word:
         if await self._runs():
-            return self._life.found_running
-        if await self._has_finished():
-            status = self._directory.exit_status()
+            return Words.found_running
+        scripted = _FINISHED not in self._left_out
+        finished = not scripted or await self._says(_FINISHED)
+        status = self._directory.exit_status() if finished else None
+        if finished and (scripted or status is not None):
             self.say("finished" if status is None else f"finished (exit status {status})")
-            return self._life.found_finished
+            return Words.found_finished
         if self.starts > self._paused_after:
             # Not at once again, and not without another look.
             self._paused_after = self.starts
             raise NotYet("its run script has ended, but job_check_finished_script does not call it finished")
-        return self._life.found_idle
+        return Words.found_idle
 
     async def _runs(self) -> bool:
         if runscript.is_running(self._directory):
@@ -156,11 +164,6 @@ class Steps:
             return True
         return _RUNNING not in self._left_out and await self._says(_RUNNING)
 
-    async def _has_finished(self) -> bool:
-        if _FINISHED in self._left_out:
-            return self._directory.exit_status() is not None
-        return await self._says(_FINISHED)
-
     async def _says(self, name: str) -> bool:
         outcome = await self._scripts.run(self._directory, name)
         if outcome.unknown:
@@ -168,23 +171,23 @@ class Steps:
             raise NotYet(f"{name}: {outcome}")
         return outcome.ok
 
-    async def _prologue(self) -> Callable[[], None]:
+    async def _prologue(self) -> Word:
         if not self.confirmed:
             # It may have been given to another while no daemon was here.
             raise NoAnswer("the server has not yet said that the job is still ours")
         await self._succeed(_PROLOGUE)
-        return self._life.prepared
+        return Words.prepared
 
-    async def _run(self) -> Callable[[], None]:
+    async def _run(self) -> Word:
         try:
             pid, exited = runscript.start(self._scripts, self._directory)
         except StillRunning:
-            return self._life.found_running
+            return Words.found_running
         self.starts += 1
         self._watched = exited
         exited.addCallback(self._child_ended)
         self.say(f"started (process {pid})")
-        return self._life.started
+        return Words.started
 
     def _child_ended(self, status: int | None) -> None:
         self._watched = None
@@ -194,9 +197,9 @@ class Steps:
         self._watched = None
         self._ended()
 
-    async def _epilogue(self) -> Callable[[], None]:
+    async def _epilogue(self) -> Word:
         await self._succeed(_EPILOGUE)
-        return self._life.wrapped
+        return Words.wrapped
 
     async def _succeed(self, name: str) -> None:
         if name in self._left_out:
@@ -205,7 +208,7 @@ class Steps:
         if not outcome.ok:
             raise NotYet(f"{name}: {outcome}")
 
-    async def _stop(self) -> Callable[[], None]:
+    async def _stop(self) -> Word:
         try:
             return await self._stopped()
         except (NotYet, StillRunning) as problem:
@@ -216,7 +219,7 @@ class Steps:
                 raise NotYet(f"{problem}; all processes of the job on this machine were killed") from None
             raise
 
-    async def _stopped(self) -> Callable[[], None]:
+    async def _stopped(self) -> Word:
         started = self._directory.has(RUN_PID) or runscript.is_running(self._directory)
         if started and await self._runs():
             if _ABORT not in self._left_out:
@@ -228,7 +231,7 @@ class Steps:
                 self._stopped_once = True
                 raise NotYet("job_abort_script says that the job has ended, but a process of it still lives")
             self.say("stopped" if _ABORT in self._left_out else "stopped by its abort script")
-        return self._life.stopped
+        return Words.stopped
 
     async def _end_processes(self) -> None:
         if self._directory.uid is not None:
@@ -241,32 +244,32 @@ class Steps:
         reactor = self._tools.reactor
         return await deferToThreadPool(reactor, reactor.getThreadPool(), function, *arguments)
 
-    async def _report_finished(self) -> Callable[[], None]:
+    async def _report_finished(self) -> Word:
         return await self._report(JobState.FINISHED)
 
-    async def _report_aborted(self) -> Callable[[], None]:
+    async def _report_aborted(self) -> Word:
         return await self._report(JobState.ABORTED)
 
-    async def _report(self, state: JobState) -> Callable[[], None]:
+    async def _report(self, state: JobState) -> Word:
         job_id, reference = self._record.job_id, self._record.reference
         await self._silence()
         if await self._reported_at_once(state):
-            return self._life.reported
+            return Words.reported
         try:
             async with self._link.locked(job_id) as session_id:
                 # Under the lock nobody else can take it any more; before, somebody may have.
                 job = await self._link.state(job_id)
                 if not is_ours(job, reference):
-                    return self._life.lost
+                    return Words.lost
                 if job.state in TERMINAL:
-                    return self._life.closed
+                    return Words.closed
                 await self._post(session_id, state, job.job_specifics)
         except ServerRefused as refusal:
             if refusal.number in NOT_OURS:
-                return self._life.lost
+                return Words.lost
             raise
         self.say(f"reported {state.value}")
-        return self._life.reported
+        return Words.reported
 
     async def _reported_at_once(self, state: JobState) -> bool:
         """Whether the lock under which the job was claimed is still there, so that nobody has changed it since."""
@@ -281,28 +284,23 @@ class Steps:
         return True
 
     async def _post(self, session_id: int, state: JobState, specifics: str) -> None:
+        status = self._directory.exit_status()
         await self._link.update(
             session_id,
             self._record.job_id,
             state=state,
-            job_specifics=self._specifics(specifics) if state is JobState.FINISHED else None,
-            output=self._directory.report(min(self._record.max_output_size, self._link.largest_output)),
+            job_specifics=_with_status(specifics, status) if state is JobState.FINISHED else None,
+            output=self._directory.report(min(self._record.max_output_size, self._link.largest_output), status),
         )
 
-    def _specifics(self, before: str) -> str | None:
-        status = self._directory.exit_status()
-        if status is None:
-            return None
-        specifics = with_tags(before, exit_status=status)
-        return specifics if len(specifics.encode()) <= LARGEST_SPECIFICS else None
 
-    async def _remove(self) -> Callable[[], None]:
+    async def _remove(self) -> Word:
         self.forget()
         await self._end_processes()
-        hidden = self._directory.retire()
-        at_once = not self._directory.synced and self._directory.uid is None
-        gone = at_once and (self._tools.spare(self._directory, hidden) or _removed(hidden))
-        gone = gone or await self._in_thread(discard, hidden)
-        if gone and self._tools.sandbox is not None and self._directory.uid is not None:
-            self._tools.sandbox.release(self._directory.uid)
-        return self._life.removed
+        if not self._tools.spare(self._directory):
+            hidden = self._directory.retire()
+            at_once = not self._directory.synced and self._directory.uid is None and _removed(hidden)
+            gone = at_once or await self._in_thread(discard, hidden)
+            if gone and self._tools.sandbox is not None and self._directory.uid is not None:
+                self._tools.sandbox.release(self._directory.uid)
+        return Words.removed

@@ -91,17 +91,17 @@ class ContentTests(JobDirectoryTestCase):
         directory = self.complete()
         printed = directory.path / "job_run_script.log"
         printed.write_bytes(b"early " * 2000 + b"No module named nosuchmodule\n")
-        self.assertEqual(directory.report(9000), b"")
+        self.assertEqual(directory.report(9000, directory.exit_status()), b"")
         (directory.path / EXIT_STATUS).write_text("0\n")
-        self.assertEqual(directory.report(9000), b"")
+        self.assertEqual(directory.report(9000, directory.exit_status()), b"")
         (directory.path / EXIT_STATUS).write_text("1\n")
-        report = directory.report(9000)
+        report = directory.report(9000, directory.exit_status())
         self.assertTrue(report.startswith(b"[LGI: the run script ended with status 1"), report[:80])
         self.assertTrue(report.endswith(b"No module named nosuchmodule\n"))
         self.assertLess(len(report), 4300)
-        self.assertEqual(len(directory.report(50)), 50)
+        self.assertEqual(len(directory.report(50, directory.exit_status())), 50)
         (directory.path / OUTPUT).write_bytes(b"its own words")
-        self.assertEqual(directory.report(9000), b"its own words")
+        self.assertEqual(directory.report(9000, directory.exit_status()), b"its own words")
 
     def test_output_that_is_a_link(self) -> None:
         directory = self.complete()
@@ -142,8 +142,8 @@ class TamperedTests(JobDirectoryTestCase):
         reads: list[str] = []
         read = durable.read_regular
 
-        def counting(path: Path, *args: Any, **more: Any) -> bytes:
-            reads.append(path.name)
+        def counting(path: str, *args: Any, **more: Any) -> bytes:
+            reads.append(Path(path).name)
             return read(path, *args, **more)
 
         self.patch(jobdir, "read_regular", counting)

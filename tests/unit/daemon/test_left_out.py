@@ -456,11 +456,12 @@ class SpareTests(LeftOutTestCase):
     def test_not_of_one_whose_lock_is_held(self) -> None:
         """By some process that has gone astray: the next job could not begin."""
         run = Path(self.mktemp()).absolute()
-        hidden = run / "LGI" / "hello_world" / f".JOB_{'A' * 32}"
-        hidden.mkdir(parents=True)
+        path = run / "LGI" / "hello_world" / f"JOB_{'A' * 32}"
+        path.mkdir(parents=True)
         seal = load_seal(run)
-        kept, directory = intake.Intake(run, seal), JobDirectory(path=hidden, seal=seal, synced=False)
-        with flocked(hidden / RUN_LOCK):
-            self.assertFalse(kept.spare(directory, hidden))
-        self.assertTrue((hidden / RUN_LOCK).exists())
-        self.assertTrue(kept.spare(directory, hidden))
+        kept, directory = intake.Intake(run, seal), JobDirectory(path=path, seal=seal, synced=False)
+        with flocked(path / RUN_LOCK):
+            self.assertFalse(kept.spare(directory))
+        self.assertTrue((path / RUN_LOCK).exists())
+        self.assertTrue(kept.spare(directory))
+        self.assertFalse(path.exists())

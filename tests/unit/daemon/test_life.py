@@ -2,14 +2,14 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from lgi.daemon.life import Life, Step, new_life, resumed_life
+from lgi.daemon.life import Life, Step, Words, new_life, resumed_life
 
 ALL_WORDS = ("accepted", "abort", "lost", "closed", "look", "tampered")
 
 
 def told(life: Life, *words: str) -> Life:
     for word in words:
-        getattr(life, word)()
+        life.tell(getattr(Words, word))
     return life
 
 

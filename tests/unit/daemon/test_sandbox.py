@@ -239,17 +239,17 @@ class PlantedTests(SandboxedJobs):
         self.assertIsNone(await self.ran(job))
         (job.path / EXIT_STATUS).unlink(missing_ok=True)
         (job.path / EXIT_STATUS).symlink_to(secret)
-        self.assertEqual((job.output(100), job.exit_status(), job.report(100)), (b"", None, b""))
+        self.assertEqual((job.output(100), job.exit_status(), job.report(100, job.exit_status())), (b"", None, b""))
         for name in (OUTPUT, EXIT_STATUS):
             (job.path / name).unlink()
             os.link(secret, job.path / name)  # where Linux lets users do this
-        self.assertEqual((job.output(100), job.exit_status(), job.report(100)), (b"", None, b""))
+        self.assertEqual((job.output(100), job.exit_status(), job.report(100, job.exit_status())), (b"", None, b""))
         self.assertEqual(secret.read_text(), "7")
         for name in (OUTPUT, EXIT_STATUS):
             (job.path / name).unlink()
             os.mkfifo(job.path / name)
             os.chown(job.path / name, job.uid or 0, job.uid or 0)
-        self.assertEqual((job.output(100), job.exit_status(), job.report(100)), (b"", None, b""))
+        self.assertEqual((job.output(100), job.exit_status(), job.report(100, job.exit_status())), (b"", None, b""))
 
     async def test_the_exit_status_is_a_byte(self) -> None:
         job = self.job(run="exit 0")
