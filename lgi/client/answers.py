@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf, isfinite
 
 import attrs
@@ -169,20 +169,23 @@ def read_largest_field(response: etree._Element) -> int | None:
 
 def read_integer(node: etree._Element, path: str) -> int:
     """The whole number at `path`; raises AnswerMalformed where there is none."""
-    text = text_of(node, path)
+    return _integer(text_of(node, path), path)
+
+
+def _integer(text: str, tag: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise AnswerMalformed(f"the server's answer has no number in <{path}>: {text[:80]!r}") from None
+        raise AnswerMalformed(f"the server's answer has no number in <{tag}>: {text[:80]!r}") from None
 
 
-def _blob(node: etree._Element, path: str) -> bytes | None:
-    if node.find(path) is None:
+def _blob(parts: Mapping[str, etree._Element], tag: str) -> bytes | None:
+    if tag not in parts:
         return None
     try:
-        return decode_binhex(text_of(node, path))
+        return decode_binhex(text_of(parts[tag]))
     except ValueError:
-        raise AnswerMalformed(f"the server's answer has no hexadecimal text in <{path}>") from None
+        raise AnswerMalformed(f"the server's answer has no hexadecimal text in <{tag}>") from None
 
 
 def read_job(node: etree._Element | None, *, job_id: int | None = None, state: JobState | None = None) -> JobAnswer:
@@ -192,29 +195,32 @@ def read_job(node: etree._Element | None, *, job_id: int | None = None, state: J
     """
     if node is None:
         raise AnswerMalformed("the server's answer has no <job>")
-    found = read_integer(node, "job_id")
+    # The first of each name, as everywhere; looking for one after the other takes three times as long.
+    parts = {part.tag: part for part in node.iterchildren(etree.Element, reversed=True)}
+    texts = {tag: (part.text or "").strip() for tag, part in parts.items()}
+    found = _integer(texts.get("job_id", ""), "job_id")
     if job_id is not None and found != job_id:
         raise AnswerMalformed(f"the server's answer is about job {found}, not about job {job_id}")
-    said = text_of(node, "state") or (state or "")
-    if said not in set(JobState):
+    said = texts.get("state") or (state or "")
+    if said not in JobState.__members__.values():
         raise AnswerMalformed(f"the server's answer has the unknown job state {said[:80]!r}")
-    content = node.find("repository_content")
+    content = parts.get("repository_content")
     return JobAnswer(
         job=Job(
             job_id=found,
             state=JobState(said),
-            application=text_of(node, "application"),
-            target_resources=decode_list(text_of(node, "target_resources")),
-            owners=decode_list(text_of(node, "owners")),
-            read_access=decode_list(text_of(node, "read_access")),
-            write_access=decode_list(text_of(node, "write_access")),
-            job_specifics=inner_xml(node.find("job_specifics")),
-            state_time_stamp=read_integer(node, "state_time_stamp"),
-            input=_blob(node, "input"),
-            output=_blob(node, "output"),
+            application=texts.get("application", ""),
+            target_resources=decode_list(texts.get("target_resources", "")),
+            owners=decode_list(texts.get("owners", "")),
+            read_access=decode_list(texts.get("read_access", "")),
+            write_access=decode_list(texts.get("write_access", "")),
+            job_specifics=inner_xml(parts.get("job_specifics")),
+            state_time_stamp=_integer(texts.get("state_time_stamp", ""), "state_time_stamp"),
+            input=_blob(parts, "input"),
+            output=_blob(parts, "output"),
         ),
         files=None if content is None else read_files(content),
-        submission_key=text_of(node, "submission_key"),
+        submission_key=texts.get("submission_key", ""),
     )
 
 

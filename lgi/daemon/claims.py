@@ -130,7 +130,7 @@ class Claims:
                 owners=", ".join(job.owners),
                 application=choice.entry.application,
             )
-            keeper.work(loaded=True)
+            keeper.work(made=True)
         else:
             await link.kept.release(job.job_id)
         return reason
@@ -149,7 +149,7 @@ class Claims:
             return None
         self._holdings.reserved.remove(place)
         try:
-            keeper = Keeper(tools=self._tools, directory=directory, gone=self._holdings.drop)
+            keeper = Keeper(tools=self._tools, directory=directory, gone=self._holdings.drop, made=True)
             if job is not None:
                 keeper.admit(job)
         except (Tampered, OddAnswer) as problem:

@@ -255,6 +255,10 @@ class JobDirectory:
         """The scripts that the job was made without; raises Tampered."""
         return frozenset(decode_list(self.text(LEFT_OUT))) if self.has(LEFT_OUT) else frozenset()
 
+    def check(self, name: str) -> None:
+        """Verify a sealed file; raises Tampered."""
+        self._check(name)
+
     def _check(self, name: str, table: _Mark | None = None) -> bytes | None:
         """Verify a sealed file, unless it is the very one that was verified before; its content, if that is at hand.
 
@@ -333,9 +337,12 @@ class JobDirectory:
         """The state the server said last; `queued` means that it has not yet said that the job is ours."""
         return JobState(self.text("LGI_state"))
 
-    def load(self) -> JobRecord:
-        """The verified job; raises Tampered."""
-        said = self._verify()
+    def load(self, *, made: bool = False) -> JobRecord:
+        """The verified job; raises Tampered. One that has just been `made` is not looked at again."""
+        if made and self._texts.keys() >= _IDENTITY:
+            said = {name: self._texts[name].decode() for name in _IDENTITY}
+        else:
+            said = self._verify()
         return JobRecord(
             job_id=int(said["LGI_job_id"]),
             project=said["LGI_project"],

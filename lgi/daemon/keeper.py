@@ -32,11 +32,13 @@ SAID_EVERY = 5  # tries of it, after which the log says so again
 class Keeper:
     """Keeps one job; `gone` is called when its directory has been removed.
 
-    Raises Tampered when the directory does not verify.
+    Raises Tampered when the directory does not verify, unless it has just been `made`.
     """
 
-    def __init__(self, *, tools: Tools, directory: JobDirectory, gone: Callable[[Keeper], None]) -> None:
-        self.record: JobRecord = directory.load()
+    def __init__(
+        self, *, tools: Tools, directory: JobDirectory, gone: Callable[[Keeper], None], made: bool = False
+    ) -> None:
+        self.record: JobRecord = directory.load(made=made)
         self.taken = Taken(
             project=self.record.project, application=self.record.application, owners=self.record.owners
         )
@@ -125,14 +127,14 @@ class Keeper:
         self._life.tell(Words.look)
         self.work()
 
-    def work(self, *, loaded: bool = False) -> None:
+    def work(self, *, made: bool = False) -> None:
         """Do the steps that can be done now, unless that is under way.
 
-        With `loaded` the directory has been verified in this turn of the reactor, and its first step need not again.
+        A directory that has been `made` in this turn of the reactor is not verified before the first of them.
         """
         if self._working or self._stopping or self._tools.clock.seconds() < self._not_before:
             return
-        self._working, self._verified_now = True, loaded
+        self._working, self._verified_now = True, made
         self._tools.tasks.start(f"job {self.record.job_id} of project {self.record.project}", self._work())
 
     def renew(self, files: Mapping[str, bytes]) -> None:

@@ -33,10 +33,11 @@ class Step(Enum):
 
 @attrs.frozen
 class Outlook:
-    """What to do next for the job, and whether nothing will ever happen to it here."""
+    """What to do next for the job, whether nothing will ever happen to it here, and which words change that."""
 
     step: Step
-    ended: bool = False
+    ended: bool
+    heeded: frozenset[Word]
 
 
 class Words(Protocol):
@@ -149,14 +150,13 @@ _MOVES |= {(state, Words.abort): _aborting for state in _AT_WORK}  # a finished 
 _MOVES |= {(state, Words.lost): _dropping for state in _HELD}
 _MOVES |= {(state, Words.closed): _dropping for state in _HELD}
 _MOVES |= {(state, Words.tampered): _refused for state in (*_HELD, _dropping)}
-# What may come at any time and then changes nothing.
-_WORDS = (Words.accepted, Words.abort, Words.lost, Words.closed, Words.look, Words.tampered)
+# What may come at any time: where it changes nothing the machine, which looks for a word among all, is not told.
+_AT_ANY_TIME = frozenset({Words.accepted, Words.abort, Words.lost, Words.closed, Words.look, Words.tampered})
 
-_outlooks = {state: Outlook(step, state in (_gone, _refused)) for state, step in _STEPS.items()}
-for _state, _outlook in _outlooks.items():
-    for _word in _WORDS:
-        if (_state, _word) not in _MOVES:
-            _state.upon(_word).loop().returns(_outlook)
+_outlooks = {
+    state: Outlook(step, state in (_gone, _refused), frozenset(word for at, word in _MOVES if at is state))
+    for state, step in _STEPS.items()
+}
 for (_state, _word), _next in _MOVES.items():
     _state.upon(_word).to(_next).returns(_outlooks[_next])
 
@@ -172,6 +172,8 @@ class Life:
 
     def tell(self, word: Word) -> None:
         """Say one of `Words` to it."""
+        if word in _AT_ANY_TIME and word not in self._outlook.heeded:
+            return
         said: Callable[[], Outlook] = getattr(self._machine, word.__name__)
         self._outlook = said()
 

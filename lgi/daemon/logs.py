@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 import attrs
 from twisted.logger import (
+    FileLogObserver,
     FilteringLogObserver,
     ILogFilterPredicate,
     ILogObserver,
     Logger,
     LogLevel,
     PredicateResult,
-    textFileLogObserver,
+    formatEventAsClassicLogText,
+    formatTime,
 )
 from zope.interface import implementer
 
@@ -77,6 +80,16 @@ class Filter:
         return self.verbosity >= DEBUG and namespace.startswith("lgi.") and namespace != CALLS
 
 
+@lru_cache(maxsize=1)
+def _second(when: int) -> str:
+    return formatTime(when)
+
+
+def _line(event: dict[str, Any]) -> str | None:
+    # Many of them come in the same second, whose text takes as long as the rest of a line.
+    return formatEventAsClassicLogText(event, formatTime=lambda when: "-" if when is None else _second(int(when)))
+
+
 _file: LogFile | None = None
 
 
@@ -100,7 +113,7 @@ def observer() -> ILogObserver:
             stream = _file = LogFile(path)
         except OSError as problem:
             raise SystemExit(f"lgi-daemon: the log file {path} cannot be opened: {problem.strerror}") from None
-    return FilteringLogObserver(textFileLogObserver(stream), [Filter(verbosity=twistd.subOptions["verbosity"])])
+    return FilteringLogObserver(FileLogObserver(stream, _line), [Filter(verbosity=twistd.subOptions["verbosity"])])
 
 
 def reopen() -> None:

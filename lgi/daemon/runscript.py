@@ -52,7 +52,7 @@ def start(scripts: Scripts, job: JobDirectory) -> tuple[int, Deferred[int | None
     room, wrapper = (_NEW_STATUS, _WRAPPER) if job.has_script(FINISHED_SCRIPT) else (EXIT_STATUS, _SHORT_WRAPPER)
     try:
         with flocked(job.at(RUN_LOCK)) as lock:
-            job.read(RUN_SCRIPT)
+            job.check(RUN_SCRIPT)
             command = scripts.command(job, wrapper, session=False)
             _reserve_status(job, room)
             with open_log(job, RUN_SCRIPT) as said:

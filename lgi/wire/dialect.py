@@ -40,6 +40,11 @@ def _parser(*, recover: bool) -> etree.XMLParser:
     return etree.XMLParser(recover=recover, resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
 
 
+_STRICT, _FORGIVING = _parser(recover=False), _parser(recover=True)
+# Without any of these there is nothing in a text but elements with attributes, and words.
+_ODD = re.compile(r"<[!?]|&|xml")
+
+
 def parse_fragment(text: str) -> etree._Element:
     """Parse a piece of XML (elements and text, no document type) and return it inside one root element.
 
@@ -51,16 +56,21 @@ def parse_fragment(text: str) -> etree._Element:
     if "<![" in text:
         raise MalformedXML("CDATA sections have no place in it")
     try:
-        root = etree.fromstring(f"<fragment>{text}</fragment>".encode(), _parser(recover=False))
+        root = etree.fromstring(f"<fragment>{text}</fragment>".encode(), _STRICT)
     except etree.XMLSyntaxError as problem:
         raise MalformedXML(str(problem.msg)) from None
     except UnicodeEncodeError:
         raise MalformedXML("it contains half a character") from None
+    if _ODD.search(text) is not None:
+        _refuse_oddities(root)
+    return root
+
+
+def _refuse_oddities(root: etree._Element) -> None:
     if any(not isinstance(node.tag, str) for node in root.iter()):
         raise MalformedXML("comments, processing instructions and entities have no place in it")
     if any(node.nsmap or any("{" in str(name) for name in node.attrib) for node in root.iter()):
         raise MalformedXML("namespaces have no place in it")
-    return root
 
 
 def refuse_tags(root: etree._Element, tags: frozenset[str]) -> None:
@@ -76,7 +86,7 @@ def read_answer(text: bytes) -> etree._Element:
     Raises MalformedXML when there is no element at all, for instance in an HTML error page of something else.
     """
     try:
-        root = etree.fromstring(text, _parser(recover=True)) if text.strip() else None
+        root = etree.fromstring(text, _FORGIVING) if text.strip() else None
     except etree.XMLSyntaxError:
         root = None
     if root is None or root.tag not in ("LGI", "repository_content", "status"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from lxml import etree
 
@@ -22,8 +23,10 @@ def without(text: str, tags: Iterable[str]) -> str:
 
     Posted specifics lose the repository tags here: only the server says where a job's repository is.
     """
-    dropped = frozenset(tags)
-    root = parse_fragment(text)
+    return _without(text, parse_fragment(text), frozenset(tags))
+
+
+def _without(text: str, root: etree._Element, dropped: frozenset[str]) -> str:
     if not any(child.tag in dropped for child in root.iter()):
         return text.strip()
     _drop(root, dropped)
@@ -51,8 +54,9 @@ def posted_specifics(text: str) -> str:
     Raises MalformedXML, also for elements that would pass for the answer's own: a deployed daemon that is offered the
     job would take them for that.
     """
-    refuse_tags(parse_fragment(text), _AROUND)
-    return without(text, _SERVERS_OWN)
+    root = parse_fragment(text)
+    refuse_tags(root, _AROUND)
+    return _without(text, root, _SERVERS_OWN)
 
 
 def with_repository(specifics: str, location: str, url: str) -> str:
@@ -67,6 +71,7 @@ def with_tags(specifics: str, **tags: str | int) -> str:
     return " ".join([*(element(tag, value) for tag, value in tags.items()), *([rest] if rest else [])])
 
 
+@lru_cache(maxsize=64)
 def read_tag(specifics: str, tag: str) -> str:
     """The text of the first element `tag` in the specifics, empty if there is none; raises MalformedXML."""
     return text_of(parse_fragment(specifics), f".//{tag}")
