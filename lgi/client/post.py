@@ -11,10 +11,13 @@ from urllib.parse import urlencode
 import attrs
 from lxml import etree
 from treq.client import HTTPClient
-from twisted.web.client import Agent, HTTPConnectionPool, _HTTP11ClientFactory
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.web.client import URI, Agent, HTTPConnectionPool, _HTTP11ClientFactory
+from twisted.web.error import SchemeNotSupported
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IPolicyForHTTPS
+from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
+from zope.interface import implementer
 
 from lgi.client.answers import AnswerMalformed, ServerUnreachable, read_response
 from lgi.client.sending import Bytes
@@ -66,6 +69,29 @@ class Client(HTTPClient):
         return self.agent.request(b"POST", url.encode(), headers, Bytes(urlencode(data).encode()))
 
 
+@implementer(IAgentEndpointFactory)
+class _Endpoints:
+    """Ways to servers, each made once: looking at the name of a host takes as long as reading a short answer."""
+
+    def __init__(self, reactor: Any, policy: IPolicyForHTTPS) -> None:
+        self._reactor = reactor
+        self._policy = policy
+        self._made: dict[tuple[bytes, bytes, int], Any] = {}
+
+    def endpointForURI(self, uri: URI) -> Any:
+        """The endpoint; raises SchemeNotSupported."""
+        key = (uri.scheme, uri.host, uri.port)
+        if key not in self._made:
+            self._made[key] = self._endpoint(*key)
+        return self._made[key]
+
+    def _endpoint(self, scheme: bytes, host: bytes, port: int) -> Any:
+        if scheme not in (b"http", b"https"):
+            raise SchemeNotSupported(f"{scheme.decode('ascii', 'replace')}: is not https")
+        endpoint = HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_TIMEOUT)
+        return wrapClientTLS(self._policy.creatorForNetloc(host, port), endpoint) if scheme == b"https" else endpoint
+
+
 def connect(reactor: Any, policy: IPolicyForHTTPS) -> tuple[Client, HTTPConnectionPool]:
     """An HTTP client that keeps its connections alive; close it with `await pool.closeCachedConnections()`."""
     pool = HTTPConnectionPool(reactor, persistent=True)
@@ -74,7 +100,7 @@ def connect(reactor: Any, policy: IPolicyForHTTPS) -> tuple[Client, HTTPConnecti
     # again, as nobody knows whether it arrived.
     pool.cachedConnectionTimeout = KEEP_ALIVE
     pool.maxPersistentPerHost = KEPT
-    agent = Agent(reactor, contextFactory=policy, connectTimeout=CONNECT_TIMEOUT, pool=pool)
+    agent = Agent.usingEndpointFactory(reactor, _Endpoints(reactor, policy), pool=pool)
     return Client(agent), pool
 
 

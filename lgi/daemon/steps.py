@@ -293,7 +293,6 @@ class Steps:
             output=self._directory.report(min(self._record.max_output_size, self._link.largest_output), status),
         )
 
-
     async def _remove(self) -> Word:
         self.forget()
         await self._end_processes()
