@@ -10,7 +10,7 @@ help:
 	@echo "make demo KEEP=1   the same, left running, with how to use and stop it"
 	@echo "make test          style, types, layers and all tests"
 	@echo "make lint          style, types and layers alone"
-	@echo "make bench         measures calls with up to a million jobs, for an hour, and writes docs/performance.md"
+	@echo "make bench         measures calls with up to a million jobs, for two hours, and writes docs/performance.md"
 	@echo "make bench QUICK=1 the same with up to 10,000 jobs in minutes, and writes nothing"
 	@echo "make format        put the sources into the house's format"
 	@echo "make clean         remove what these commands made"

@@ -5,7 +5,9 @@
 Real processes on this machine: a private MariaDB, a server of two processes, its scheduler, and the daemons, each
 with an application of tens of jobs at once whose configuration names a run script and no other. Jobs are submitted by
 our own client over kept connections, some at a time. The time goes from the first submission to the last job that the
-server has as finished. The others do the same on the same machine, one after the other; see `bench.others`.
+server has as finished. Before and after it, how many requests a second the ceiling of `bench.calls` has at 8
+connections: what the machine is worth just then. The others do the same on the same machine, one after the other; see
+`bench.others`.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ import attrs
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Cooperator, deferLater, react
 
+from bench.measurement import BARE
 from bench.others import Rate, celery, slurm
+from bench.scenarios import REFERENCE, Timing, ceiling, take_sample
 from lgi.client.post import Server, connect
 from lgi.client.user import UserClient
 from lgi.tls import ClientPolicy, load_credentials
@@ -30,6 +34,7 @@ from tests.integration.grid import USER, Grid, Program
 from tests.mariadb import PrivateMariaDB
 
 APPLICATION, LIMIT, AT_ONCE, PROCESSES = "noop", 64, 16, 2
+CEILING_SECONDS = 4.0
 DATABASE_OPTIONS = ("--innodb-buffer-pool-size=256M", "--innodb-log-file-size=96M", "--max-connections=200")
 LEFT_OUT = (
     *("check_system_limits_script", "job_check_limits_script", "job_check_running_script"),
@@ -105,6 +110,11 @@ class Field:
         self.grid.programs.append(program)
         return program
 
+    def ceiling(self) -> float:
+        """Requests a second of a bare resource with as many processes as the server."""
+        with ceiling(self.grid, REFERENCE, PROCESSES) as base:
+            return take_sample(self.grid, base, BARE, 8, Timing(seconds=CEILING_SECONDS)).rate
+
     def used(self) -> dict[str, float]:
         """Seconds of processor time until now."""
         assert self.mariadb._process is not None
@@ -161,7 +171,9 @@ async def run(reactor: Any, jobs: int, daemons: int, warm_up: int, others: bool,
         field = Field(Path(name), daemons)
         try:
             await submitted(reactor, field, warm_up)
+            machine = [field.ceiling()]
             figures = await submitted(reactor, field, jobs)
+            machine.append(field.ceiling())
         finally:
             field.stop()
         rows.append(
@@ -173,6 +185,7 @@ async def run(reactor: Any, jobs: int, daemons: int, warm_up: int, others: bool,
             )
         )
         used = ", ".join(f"{who} {milliseconds:.2f}" for who, milliseconds in figures.cpu.items())
+        print("# the ceiling before and after, requests a second: {:.0f}, {:.0f}".format(*machine), flush=True)
         print(f"# ms of processor time for a job: {used}", flush=True)
         if others:
             rows.append(slurm(jobs))

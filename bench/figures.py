@@ -24,7 +24,7 @@ class DocumentRefused(Exception):
 
 @attrs.frozen(kw_only=True)
 class Point:
-    """A scenario with so many jobs and connections: a sample of each round, and rates of the ceilings beside it.
+    """A scenario with so many jobs and connections: a sample of each round, and the ceilings right after each.
 
     `ceiling` is of answers with `bytes` bytes, as long as the scenario's, `reference` of those with REFERENCE bytes.
     """
@@ -54,13 +54,16 @@ class Point:
 
     @property
     def share(self) -> float:
-        """Of the ceiling with answers as long."""
-        return self.rate / median(self.ceiling)
+        """Of the ceiling with answers as long: the median of the rounds."""
+        return self._of(self.ceiling)
 
     @property
     def reference_share(self) -> float:
-        """Of the ceiling that the old server's shares are of."""
-        return self.rate / median(self.reference)
+        """Of the ceiling that the old server's shares are of: the median of the rounds."""
+        return self._of(self.reference)
+
+    def _of(self, ceilings: Sequence[float]) -> float:
+        return median(sample.rate / ceiling for sample, ceiling in zip(self.samples, ceilings, strict=True))
 
 
 @attrs.frozen(kw_only=True)

@@ -53,7 +53,6 @@ class Measurement:
         self._progress = progress
         self._opened = opened
         self._bare: dict[int, str] = {}
-        self._ceilings: dict[tuple[int, int, int, int], float] = {}
         self.points: list[Point] = []
         steps = len(wanted.jobs) * len(wanted.scenarios) * len(wanted.connections) * wanted.rounds
         self._task = progress.add_task("", total=steps)
@@ -92,12 +91,21 @@ class Measurement:
                 self._queue.reset()
                 most = int(jobs * TAKEN) if jobs < SMALL else 0
                 samples.append(
-                    take_sample(self._queue, self._grid.url, scenario, connections, self._wanted.timing, most)
+                    take_sample(
+                        self._grid,
+                        self._grid.url,
+                        scenario,
+                        connections,
+                        self._wanted.timing,
+                        resources=self._queue.resources,
+                        most_cycles=most,
+                    )
                 )
                 if server.process.poll() is not None:
                     raise BenchFailed(f"the server has ended:\n{server.logged()[-3000:]}")
+                # At once: from one minute to the next a machine may be a quarter slower.
                 for size, rates in beside.items():
-                    rates.append(self._ceiling(size, jobs, connections, number))
+                    rates.append(self._ceiling(size, connections))
                 self._progress.advance(self._task)
             point = Point(
                 scenario=scenario.name,
@@ -115,12 +123,7 @@ class Measurement:
                 f"{point.reference_share:.2f} of that with {REFERENCE:,} bytes"
             )
 
-    def _ceiling(self, size: int, jobs: int, connections: int, number: int) -> float:
-        """Measured once in each round, where it is first asked for: beside the server's."""
-        key = (size, jobs, connections, number)
-        if key not in self._ceilings:
-            if size not in self._bare:
-                self._bare[size] = self._opened.enter_context(ceiling(self._grid, size, self._wanted.processes))
-            sample = take_sample(self._queue, self._bare[size], BARE, connections, self._wanted.timing)
-            self._ceilings[key] = sample.rate
-        return self._ceilings[key]
+    def _ceiling(self, size: int, connections: int) -> float:
+        if size not in self._bare:
+            self._bare[size] = self._opened.enter_context(ceiling(self._grid, size, self._wanted.processes))
+        return take_sample(self._grid, self._bare[size], BARE, connections, self._wanted.timing).rate

@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 import attrs
 
-from bench.full_queue import APPLICATIONS, GROUP, USER, Queue
+from bench.full_queue import APPLICATIONS, GROUP, USER
 from tests.integration.grid import Grid, until
 
 HERE = Path(__file__).resolve().parent
@@ -96,10 +96,19 @@ def _resource(grid: Grid, number: str) -> tuple[str, str]:
 
 
 def take_sample(
-    queue: Queue, base: str, scenario: Scenario, connections: int, timing: Timing, most_cycles: int = 0
+    grid: Grid,
+    base: str,
+    scenario: Scenario,
+    connections: int,
+    timing: Timing,
+    *,
+    resources: int = 0,
+    most_cycles: int = 0,
 ) -> Sample:
-    """Run the load generator once against `base`; raises BenchFailed where any answer is an error."""
-    grid = queue.grid
+    """Run the load generator once against `base`; raises BenchFailed where any answer is an error.
+
+    `resources` is the number of those that take jobs, where the scenario is about them.
+    """
     result = grid.root / "sample.json"
     result.unlink(missing_ok=True)
     crt, key = certificate(grid, scenario.user)
@@ -113,7 +122,7 @@ def take_sample(
         "groups": scenario.group,
         "res-cert": resource_crt,
         "res-key": resource_key,
-        "res-count": queue.resources,
+        "res-count": resources,
         "apps": ",".join(APPLICATIONS),
         "scenarios": scenario.calls,
         "conc": connections,

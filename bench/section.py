@@ -53,7 +53,8 @@ def notes(points: Sequence[Point], wanted: Wanted) -> list[str]:
         *(f"- **{scenario.name}**: {scenario.what}." for scenario in SCENARIOS if scenario.name in listed),
         f"- The ceiling is `bench/ceiling.py` with as many processes: it reads a request and answers with as many "
         f"bytes as the scenario's answers have (to the nearest {CEILING_STEP}), and does nothing else; the load "
-        f"generator calls it as it does for slist. The old server's shares are of one with {REFERENCE:,} bytes.",
+        f"generator calls it as it does for slist, right after each run, and a share is the median of those of the "
+        f"runs. The old server's shares are of one with {REFERENCE:,} bytes.",
         "- The old server's figures are of another day, on a machine of the same kind (`bench/old-server.tsv`). "
         "Where there is none, it was not measured.",
     ]
