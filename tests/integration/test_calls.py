@@ -86,6 +86,19 @@ class CallsTests(SynchronousTestCase):
             self.assertRegex(text, rf"(?m)^\| {name} \| {JOBS} \| 1 \| [1-9]")
         self.assertIn(b"</svg>", plot.read_bytes())
 
+    def test_a_share_is_of_the_ceiling_right_beside_it(self) -> None:
+        """Machines change their speed from minute to minute: half of a slow one is half of a fast one."""
+        point = figures.Point(
+            scenario="submit",
+            jobs=1000,
+            connections=8,
+            samples=tuple(Sample(rate=rate, p50=1, p99=1) for rate in (100, 500, 300)),
+            bytes=1200,
+            ceiling=(200, 1000, 200),
+            reference=(400, 1000, 1200),
+        )
+        self.assertEqual((point.rate, point.share, point.reference_share), (300, 0.5, 0.25))
+
     def test_there_are_no_figures_where_anything_went_wrong(self) -> None:
         good = {"errors": 0, "requests": 9, "reconnects": 0, "rps": 3.0, "p50_ms": 1.0, "p99_ms": 2.0}
         scenario = SCENARIOS[0]
