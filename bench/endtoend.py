@@ -36,10 +36,6 @@ from tests.mariadb import PrivateMariaDB
 APPLICATION, LIMIT, AT_ONCE, PROCESSES = "noop", 64, 16, 2
 CEILING_SECONDS = 4.0
 DATABASE_OPTIONS = ("--innodb-buffer-pool-size=256M", "--innodb-log-file-size=96M", "--max-connections=200")
-LEFT_OUT = (
-    *("check_system_limits_script", "job_check_limits_script", "job_check_running_script"),
-    *("job_check_finished_script", "job_prologue_script", "job_epilogue_script", "job_abort_script"),
-)
 RUN = "#!/bin/sh\ntrue\n"
 TICK = os.sysconf("SC_CLK_TCK")
 PROMISE = (
@@ -95,16 +91,11 @@ class Field:
         name = f"noop{number}@localhost"
         self.grid.ca("issue", "resource", name, "--applications", "hello_world")
         folder = self.grid.root / "resources" / name
-        script = folder / "run_script"
-        script.write_text(RUN)
-        script.chmod(0o755)
         config = (folder / "LGI.cfg").read_text()
         config = config.replace("<application_name> hello_world", f"<application_name> {APPLICATION}")
         config = re.sub(r"(<(?:any|job_limit)>) 50 ", rf"\g<1> {LIMIT} ", config)
-        config = re.sub(r"<job_run_script>.*?<", "<job_run_script> run_script <", config)
-        for tag in LEFT_OUT:
-            config = re.sub(rf"<{tag}>.*?</{tag}>", f"<{tag}> </{tag}>", config)
         (folder / "LGI.cfg").write_text(config)
+        self.grid.keep_only_the_run_script(RUN, folder / "LGI.cfg")
         log = self.grid.root / "log" / f"daemon{number}.log"
         program = Program("lgi-daemon", folder / "LGI.cfg", log, "--no-sandbox")
         self.grid.programs.append(program)

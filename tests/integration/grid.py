@@ -207,6 +207,15 @@ class Grid:
         program.wait_for("works in")
         return program
 
+    def keep_only_the_run_script(self, run_script: str, config: Path | None = None) -> None:
+        """Have the application of a daemon's configuration start this as a job, and leave out all other scripts."""
+        config = config or self.cfg
+        script = config.with_name("run_script")
+        script.write_text(run_script)
+        script.chmod(0o755)
+        text = re.sub(r"<(\w+_script)>.*?</\1>", r"<\1> </\1>", config.read_text())
+        config.write_text(re.sub(r"<job_run_script> ", "<job_run_script> run_script ", text))
+
     def start_all(self) -> None:
         """Start everything."""
         self.start_server()
