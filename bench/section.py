@@ -55,6 +55,8 @@ def notes(points: Sequence[Point], wanted: Wanted) -> list[str]:
         f"bytes as the scenario's answers have (to the nearest {CEILING_STEP}), and does nothing else; the load "
         f"generator calls it as it does for slist, right after each run, and a share is the median of those of the "
         f"runs. The old server's shares are of one with {REFERENCE:,} bytes.",
+        "- A share above 1 is no mistake: the server has a cheaper way through HTTP and TLS than a bare resource of "
+        "Twisted, as calls show that do hardly anything else.",
         "- The old server's figures are of another day, on a machine of the same kind (`bench/old-server.tsv`). "
         "Where there is none, it was not measured.",
     ]

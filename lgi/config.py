@@ -18,6 +18,7 @@ import attrs
 from attrs.validators import ge, in_, instance_of, le, min_len
 
 _GIB = 1 << 30
+_KINDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "text in quotes"}
 LOCAL = "local"
 MOST_PROCESSES = 64
 # Of those that nobody has asked for: each has connections to the database of its own.
@@ -305,7 +306,7 @@ class _Reader:
         if field.type is float and type(value) is int:
             value = float(value)
         if type(value) is not field.type:
-            return self._wrong(place, f"a value of type {getattr(field.type, '__name__', '')} is needed, not {shown}")
+            return self._wrong(place, f"{_KINDS[field.type]} is needed, not {shown}")
         if field.validator is not None:
             try:
                 field.validator(None, field, value)

@@ -69,6 +69,8 @@ def write_resource_directory(
 ) -> None:
     """Fill an existing directory; it can be moved to the resource as it is, since its paths are relative."""
     check_examples(applications)
+    # Where root runs the daemon, the uids of jobs have to get through; what is secret has a mode of its own.
+    directory.chmod(0o711)
     write_resource_credentials(directory, issued)
     write_text(directory / "ca.crt", authority.decode())
     (directory / "run").mkdir(mode=0o700)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -103,6 +105,12 @@ def issue(
                 screen.line(f"{name} is registered and offers {applications}; its directory is {directory}")
                 screen.line("Start its daemon, here or where you copy the directory to:")
                 screen.line(f"  twistd -n lgi-daemon --config {directory / 'LGI.cfg'}")
+                shut = _shut(directory) if os.geteuid() == 0 else None
+                if shut is not None:
+                    screen.line(
+                        f"Started by root, it runs jobs under uids of their own, which cannot enter {shut}: copy the "
+                        "directory to where they can, or give --no-sandbox, and they run as root"
+                    )
         case _:
             screen.line(f"Certificate and key of {name} are in {directory}")
             if renew:
@@ -158,3 +166,11 @@ def revoke(options: Options, name_or_serial: str) -> None:
     screen.result([_record(entry) for entry in entries])
     for entry in entries:
         screen.line(f"Revoked {entry.name} ({entry.kind}, serial {entry.serial:x})")
+
+
+def _shut(directory: Path) -> Path | None:
+    """The first directory on the way there that others cannot pass through."""
+    for path in (*reversed(directory.absolute().parents), directory):
+        if not path.stat().st_mode & stat.S_IXOTH:
+            return path
+    return None

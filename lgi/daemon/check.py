@@ -111,7 +111,7 @@ def _examine(run_directory: Path, mistakes: list[str]) -> None:
     try:
         examine_sandbox(run_directory, os.environ)
     except SandboxError as problem:
-        mistakes.append(str(problem))
+        mistakes += problem.reasons
     except OSError as problem:
         mistakes.append(f"{problem.filename or run_directory}: {problem.strerror}")
 

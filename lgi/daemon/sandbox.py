@@ -48,11 +48,15 @@ except OSError:
     pass
 """
 # Names the first of its arguments that cannot be entered or run.
-_PROBE = 'for path; do [ -x "$path" ] || { printf %s "$path"; exit; }; done'
+_PROBE = 'for path; do [ -x "$path" ] || printf "%s\\0" "$path"; done'
 
 
 class SandboxError(Exception):
-    """Jobs cannot be sandboxed here; one line with what is wrong and what to do."""
+    """Jobs cannot be sandboxed here; `reasons` are lines with what is wrong and what to do."""
+
+    def __init__(self, *reasons: str) -> None:
+        self.reasons = reasons
+        super().__init__("; ".join(reasons))
 
 
 class NoUid(Exception):
@@ -291,14 +295,20 @@ def _try_reach(run_directory: Path, environment: Mapping[str, str]) -> None:
     if tried.returncode:
         said = " ".join(tried.stderr.split()) or f"exit status {tried.returncode}"
         raise SandboxError(f"rights cannot be dropped here, jobs could not be sandboxed: {said}")
-    if tried.stdout:
-        why = needed[Path(tried.stdout)]
-        other = (
-            "name another run_directory in LGI.cfg"
-            if why == _WORK
-            else "install LGI with a Python outside of root's own directories"
-        )
-        raise SandboxError(
-            f"the uids of jobs cannot enter {tried.stdout}, so that jobs could not {why}: let others enter it "
-            f"(chmod o+x), or {other}, or give --no-sandbox, and jobs run as root"
-        )
+    shut = {Path(path) for path in tried.stdout.split("\0")[:-1]}
+    # What is below one of them, or leads there, may be open or not: that is seen when the way there is.
+    first = [path for path in needed if path in shut and shut.isdisjoint((*path.parents, *path.resolve().parents))]
+    if first:
+        raise SandboxError(*(_shut(path, needed[path]) for path in first))
+
+
+def _shut(path: Path, why: str) -> str:
+    other = (
+        "name another run_directory in LGI.cfg"
+        if why == _WORK
+        else "install LGI with a Python outside of root's own directories"
+    )
+    return (
+        f"the uids of jobs cannot enter {path}, so that jobs could not {why}: let others enter it (chmod o+x), or "
+        f"{other}, or give --no-sandbox, and jobs run as root"
+    )

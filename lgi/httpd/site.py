@@ -251,6 +251,7 @@ class Site(WebSite):
     any other.
     """
 
+    noisy = False
     requestFactory = Request
     protocol = staticmethod(lambda: _GenericHTTPChannelProtocol(Channel()))
 

@@ -217,6 +217,11 @@ class _Exposition(Resource):
 
 class _Site(Site):
     displayTracebacks = False
+    noisy = False
+
+    def logPrefix(self) -> str:
+        """What is said to start on the address."""
+        return "metrics"
 
     def log(self, request: HTTPRequest) -> None:
         """Nobody wants to read who asked for metrics four times a minute."""

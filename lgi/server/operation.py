@@ -123,12 +123,13 @@ class Operation:
             self.access.write(request, record)
         if self._slow and record.is_call and record.worked > self._slow:
             self._log.warn(
-                "slow call {call} of {caller}: {total:.0f} ms, of them {database:.0f} ms in {number} transactions",
+                "slow call {call} of {caller}: {total:.0f} ms, of them {database:.0f} ms in {number} {transactions}",
                 call=record.call,
                 caller=record.caller,
                 total=record.worked * 1000,
                 database=record.database * 1000,
                 number=record.transactions,
+                transactions="transaction" if record.transactions == 1 else "transactions",
             )
 
 

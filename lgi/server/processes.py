@@ -98,7 +98,7 @@ class FrontService(Serving):
     def hung_up(self) -> None:
         """Renew the processes: each new one reads configuration, certificates and programs anew."""
         if self._front is not None and self.running:
-            _log.info("the processes are renewed")
+            _log.info("the processes are being renewed, one after the other")
             Deferred.fromCoroutine(self._renew(self._front)).addErrback(
                 lambda failure: _log.failure("the processes are not renewed", failure=failure)
             )

@@ -109,13 +109,13 @@ class MistakeTests(ConfigCase):
         found = self.mistakes(text)
         for section, words in (
             ("server.url", "https://host:8443/LGI"),
-            ("server.port", "type int is needed, not '8443'"),
+            ("server.port", "a whole number is needed, not '8443'"),
             ("scheduler.certificate", "certificate is missing"),
             ("repository", "unknown: max_file_sise"),
             ("repository.max_request_size", ">= 1"),
             ("projects.other.threads", "<= 256"),
             ("limits.lock_wait", ">= 0"),
-            ("limits.requests", "type int is needed, not True"),
+            ("limits.requests", "a whole number is needed, not True"),
             ("log.level", "'loud'"),
             (TOP, "unknown: extra"),
         ):

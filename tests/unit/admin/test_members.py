@@ -173,7 +173,7 @@ class ResourceTests(OfficeCase):
     def test_directory_and_registration(self) -> None:
         place = self.resource()
         self.assertEqual(common_name(place / "resource.crt"), f"{RESOURCE}; LGI")
-        self.assertEqual((self.mode(place), self.mode(place / "resource.key")), (0o700, 0o600))
+        self.assertEqual((self.mode(place), self.mode(place / "resource.key")), (0o711, 0o600))
         found = self.registered()
         assert found is not None
         self.assertEqual(found.client_certificate, (place / "resource.crt").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -19,7 +20,7 @@ from lgi.daemon import jobdir, runscript, sandbox
 from lgi.daemon.config import read_config
 from lgi.daemon.jobdir import EXIT_STATUS, INPUT, OUTPUT, JobDirectory, Tampered
 from lgi.daemon.jobfiles import job_files
-from lgi.daemon.sandbox import NoUid, Sandbox, SandboxError, confined, living, open_sandbox
+from lgi.daemon.sandbox import NoUid, Sandbox, SandboxError, confined, examine_sandbox, living, open_sandbox
 from lgi.daemon.scripts import Scripts
 from lgi.daemon.seal import KEY_FILE, load_seal
 from lgi.states import JobState
@@ -365,6 +366,19 @@ class StartTests(SynchronousTestCase):
         (self.directory / "python").symlink_to(shut / "python")
         self.patch(sys, "executable", str(shut / "python"))
         self.assertIn(f"{shut}, so that jobs could not run `lgi`", self.refusal())
+
+    def test_all_that_is_out_of_reach_is_named_at_once(self) -> None:
+        """But not what is below such a place, nor a link that leads there."""
+        self.directory.chmod(0o700)
+        elsewhere = Path(tempfile.mkdtemp(prefix="lgi-shut-"))
+        self.addCleanup(shutil.rmtree, elsewhere)
+        (elsewhere / "bin").mkdir(0o700)
+        (elsewhere / "bin" / "python").symlink_to("/bin/sh")
+        self.patch(sys, "executable", str(elsewhere / "bin" / "python"))
+        problem = self.assertRaises(SandboxError, examine_sandbox, self.run_directory, ENVIRONMENT)
+        found = re.findall("cannot enter (.*?), so that jobs could not (.*?):", "\n".join(problem.reasons))
+        # Where the tests are in a directory of root's own, so is this package.
+        self.assertEqual(found[:2], [(str(self.directory), "work there"), (str(elsewhere), "run `lgi`")])
 
     def test_what_is_not_roots(self) -> None:
         load_seal(self.run_directory)
