@@ -25,6 +25,7 @@ from lgi.daemon.sandbox import Sandbox
 from lgi.daemon.scripts import Scripts
 from lgi.daemon.seal import Seal
 from lgi.daemon.sessions import OpenSessions
+from lgi.daemon.spares import Spares
 from lgi.daemon.steps import Tools
 from lgi.daemon.tasks import Tasks
 from lgi.daemon.work import WorkCycle
@@ -69,7 +70,8 @@ class Daemon:
         self._chance = chance
         self._links = Links(make_calls, clock, OpenSessions(config.run_directory))
         self._scripts = Scripts(processes=reactor, clock=clock, inherited=environment, sandboxed=sandbox is not None)
-        self._intake = Intake(config.run_directory, seal)
+        self._spares = Spares(config.run_directory, seal)
+        self._intake = Intake(config.run_directory, seal, self._spares)
         self._tools = Tools(
             links=self._links,
             scripts=self._scripts,
@@ -79,7 +81,7 @@ class Daemon:
             resource_name=resource_name,
             fast_cycle=cycles.fast,
             sandbox=sandbox,
-            spare=self._intake.spare,
+            spare=self._spares.keep,
         )
         self.holdings.left = self._intake.forget
         self._claims = Claims(tools=self._tools, holdings=self.holdings, intake=self._intake)
@@ -105,6 +107,7 @@ class Daemon:
         """Take up the jobs that the run directory holds, and begin the cycles; raises OSError."""
         self.tasks.start("ending sessions that a daemon before has left", self._links.end_left())
         files = copies(self._config)
+        self._spares.clear()
         missing = self._intake.missing()
         for directory in scan(self._config.run_directory, self._seal):
             if self._sandbox is not None and directory.uid is not None:

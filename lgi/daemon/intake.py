@@ -20,34 +20,14 @@ from typing import Any
 import attrs
 from twisted.logger import Logger
 
-from lgi.daemon import quick
-from lgi.daemon.flocks import is_flocked
-from lgi.daemon.jobdir import (
-    FILES,
-    HASHES,
-    IN_RESERVE,
-    INPUT,
-    LEFT_OUT,
-    RUN_LOCK,
-    TAKEN_AWAY,
-    JobDirectory,
-    Spare,
-    Tampered,
-    discard,
-    new_reference,
-    prepare,
-    refill,
-)
+from lgi.daemon.jobdir import JobDirectory, Tampered, discard, new_reference, prepare
 from lgi.daemon.sandbox import uid_of
 from lgi.daemon.seal import Seal
+from lgi.daemon.spares import Spares
 from lgi.durable import read_regular, sync, write_new
 
 _log = Logger()
 DIRECTORY = ".lgi-daemon.intake"
-SPARE = ".lgi-daemon.spare"
-SPARES = 64
-# What a job does not write to: something of it may have gone astray, and still write to the rest.
-_USED_AGAIN = FILES | {HASHES, INPUT, LEFT_OUT} | IN_RESERVE
 _SIGNED = "intake"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -72,16 +52,16 @@ def boot() -> str:
 
 
 class Intake:
-    """The files of a run directory."""
+    """The files of a run directory; directories are made of `spares` where there are any."""
 
-    def __init__(self, run_directory: Path, seal: Seal) -> None:
+    def __init__(self, run_directory: Path, seal: Seal, spares: Spares) -> None:
         self._run_directory = run_directory
         self._directory = run_directory / DIRECTORY
         self._seal = seal
         self._boot = boot()
         self._live: dict[Path, set[str]] = {}
         self._file_of: dict[str, Path] = {}
-        self._spares: list[Spare] = []
+        self._spares = spares
 
     def write(self, entries: Sequence[Entry]) -> Path:
         """Have them on disk, in a file that is to be noted; raises OSError, and then has none of them.
@@ -126,17 +106,10 @@ class Intake:
         Raises OSError, and leaves nothing behind then.
         """
         files = {**entry.files, **said}
-        if self._spares and entry.uid is None:
-            with contextlib.suppress(OSError):  # what has become of it is no matter
-                return refill(
-                    self._spares.pop(),
-                    self._run_directory,
-                    self._seal,
-                    entry.project,
-                    entry.application,
-                    files,
-                    entry.reference,
-                )
+        if entry.uid is None:
+            made = self._spares.refill(entry.project, entry.application, files, entry.reference)
+            if made is not None:
+                return made
         draft = prepare(
             self._run_directory,
             self._seal,
@@ -152,35 +125,8 @@ class Intake:
             discard(draft.path)
             raise
 
-    def spare(self, directory: JobDirectory) -> bool:
-        """Whether a job's directory that is needed no longer is out of the way, and kept for another if that goes."""
-        if len(self._spares) >= SPARES or directory.synced or directory.uid is not None:
-            return False
-        kept = self._run_directory / SPARE / directory.reference
-        try:
-            if is_flocked(directory.at(RUN_LOCK)):
-                # Whoever holds it has gone astray, and the next job would have to wait for him.
-                return False
-            try:
-                directory.path.rename(kept)
-            except FileNotFoundError:
-                kept.parent.mkdir(mode=0o700, exist_ok=True)
-                directory.path.rename(kept)
-        except OSError:
-            return False
-        try:
-            for name in TAKEN_AWAY:
-                quick.take_away(f"{kept}/{name}")
-            names = quick.keep_only(str(kept), _USED_AGAIN)
-        except OSError:
-            discard(kept)
-        else:
-            self._spares.append(Spare(path=kept, names=names, known=directory.known()))
-        return True
-
     def missing(self) -> list[Entry]:
         """The jobs of a daemon before whose directories are not there, or did not survive a crash of the machine."""
-        discard(self._run_directory / SPARE)
         found: list[Entry] = []
         if not self._directory.is_dir():
             return found

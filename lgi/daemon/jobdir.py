@@ -9,7 +9,6 @@ What it may write to is there from the beginning, so that it cannot put anything
 """
 
 # pathlib takes longer than the calls themselves
-# ruff: noqa: PTH104, PTH108
 
 from __future__ import annotations
 
@@ -19,8 +18,7 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +71,7 @@ INPUT, OUTPUT, RUN_PID = "LGI_input", "LGI_output", "LGI_job_run_script_pid"
 RUN_LOG = "job_run_script.log"
 PRINTED = 4096  # bytes of it that are told where a run script left no output
 EXIT_STATUS = "LGI_exit_status"  # written by the process around the run script, so not sealed
-TAKEN_AWAY = (RUN_PID, f"{RUN_PID}.hash", EXIT_STATUS)
 RUN_LOCK, STEP_LOCK = "LGI_job.lock", "LGI_step.lock"
-IN_RESERVE = frozenset({RUN_LOCK, *(quick.new_of(f"/{name}").lstrip("/") for name in TAKEN_AWAY)})
-"""What is in a `Spare` for the run script of the next job."""
 SANDBOX_UID = "LGI_job_sandbox_uid"
 _IDENTITY = frozenset(
     {
@@ -95,35 +90,9 @@ _KEPT_LOGS = ("job_prologue_script.log", RUN_LOG, "job_epilogue_script.log", "jo
 _NAME = re.compile(r"JOB_([0-9A-F]{32})")
 
 
-_Mark = tuple[int, ...]
-_Marks = tuple[_Mark, _Mark]
-
-
-@attrs.frozen(kw_only=True)
-class Spare:
-    """The directory of a job that is over, to be another's: `names` are the files in it.
-
-    Making and removing tens of files for each of thousands of short jobs has ext4 search ever longer for an inode
-    that was not removed in the last minutes. Most files of jobs of one application are alike: `known` has, by name,
-    what was written to a file, and what any change of it since then would have changed.
-    """
-
-    path: Path
-    names: Set[str]
-    known: Mapping[str, tuple[bytes, _Mark]]
-
-    def fill(self, name: str, content: bytes, mode: int) -> _Mark | None:
-        """Write a file; what marks it, if that is known already."""
-        path = f"{self.path}/{name}"
-        text, mark = self.known.get(name, (None, None))
-        if text == content and mark == _mark(path):
-            return mark
-        if name in self.names:
-            with suppress(FileNotFoundError):
-                quick.write_over(path, content, mode)
-                return None
-        quick.make(path, content, mode)
-        return None
+Mark = tuple[int, ...]
+"""What any change of a file changes."""
+_Marks = tuple[Mark, Mark]
 
 
 class Tampered(Exception):
@@ -259,7 +228,7 @@ class JobDirectory:
         """Verify a sealed file; raises Tampered."""
         self._check(name)
 
-    def _check(self, name: str, table: _Mark | None = None) -> bytes | None:
+    def _check(self, name: str, table: Mark | None = None) -> bytes | None:
         """Verify a sealed file, unless it is the very one that was verified before; its content, if that is at hand.
 
         `table` is what marks the file with all hashes, where that has just been looked at. Raises Tampered.
@@ -280,27 +249,27 @@ class JobDirectory:
         if len(content) <= _SHORT:
             self._texts[name] = content
 
-    def _know_all(self, files: Mapping[str, bytes], marks: Mapping[str, _Mark | None]) -> None:
+    def know_all(self, files: Mapping[str, bytes], marks: Mapping[str, Mark | None]) -> None:
         """These have just been written, with a table of their hashes; some of their marks are known already."""
         self._tabled.update(files)
-        table = _mark(self.at(HASHES))
+        table = mark_of(self.at(HASHES))
         for name, content in files.items():
             # Looked at twice within milliseconds; whoever could be quicker could make hashes as well.
-            file = marks.get(name) or _mark(self.at(name))
+            file = marks.get(name) or mark_of(self.at(name))
             self._know(name, (file, table) if file and table else None, content)
 
-    def known(self) -> dict[str, tuple[bytes, _Mark]]:
+    def known(self) -> dict[str, tuple[bytes, Mark]]:
         """The content of short files that were verified, and what marked them."""
         return {
             name: (text, self._verified[name][0]) for name, text in self._texts.items() if self._verified.get(name)
         }
 
-    def _marks(self, name: str, table: _Mark | None = None) -> _Marks | None:
+    def _marks(self, name: str, table: Mark | None = None) -> _Marks | None:
         """What any change of a file or its hash changes; None where one is missing."""
         path = self.at(name)
         of_it = self.at(HASHES) if name in self._tabled else f"{path}.hash"
-        hashes = table if table is not None and name in self._tabled else _mark(of_it)
-        file = _mark(path)
+        hashes = table if table is not None and name in self._tabled else mark_of(of_it)
+        file = mark_of(path)
         return None if file is None or hashes is None else (file, hashes)
 
     def verify(self) -> None:
@@ -310,7 +279,7 @@ class JobDirectory:
     def _verify(self) -> dict[str, str]:
         """The same, and what stands in the files that say which job it is."""
         left_out = self.left_out
-        table = _mark(self.at(HASHES)) if self._tabled else None
+        table = mark_of(self.at(HASHES)) if self._tabled else None
         said = {}
         for name in _IN_ORDER:
             if name not in left_out:
@@ -432,12 +401,13 @@ def prepare(
     """
     synced = not reference
     reference = reference or new_reference()
-    parent = _levels(run_directory / project / application, uid)
+    parent = run_directory / project / application
+    make_levels(parent, uid)
     directory = JobDirectory(path=parent / f".JOB_{reference}", seal=seal, uid=uid, synced=synced)
     try:
         directory.path.mkdir(mode=EXECUTABLE)
         plain, script = (PRIVATE, EXECUTABLE) if uid is None else (_FOR_GROUP, _RUN_BY_GROUP)
-        files = _with_identity(contents, project, application, reference, uid)
+        files = with_identity(contents, project, application, reference, uid)
         signs = {name: seal.sign(reference, name, content) for name, content in files.items()}
         for name, content in files.items():
             quick.make(directory.at(name), content, script if name in SCRIPTS else plain, group=uid)
@@ -445,7 +415,7 @@ def prepare(
                 quick.make(directory.at(f"{name}.hash"), f"{signs[name]}\n".encode(), plain, group=uid)
         if not synced:
             quick.make(directory.at(HASHES), table_of(signs), plain, group=uid)
-            directory._know_all(files, {})
+            directory.know_all(files, {})
         if uid is not None:
             _open_to(directory.path, uid)
     except OSError:
@@ -454,55 +424,18 @@ def prepare(
     return directory
 
 
-def refill(
-    spare: Spare,
-    run_directory: Path,
-    seal: Seal,
-    project: str,
-    application: str,
-    contents: Mapping[str, bytes],
-    reference: str,
-) -> JobDirectory:
-    """Have the directory of a job that is over be another's, with the files that `prepare` gives it, in its place.
-
-    Nothing is forced to disk. Raises OSError, and then there is no such directory any more.
-    """
-    at = str(spare.path)
-    parent = run_directory / project / application
-    directory = JobDirectory(path=parent / f"JOB_{reference}", seal=seal, synced=False)
-    try:
-        files = _with_identity(contents, project, application, reference, None)
-        hashes = table_of({name: seal.sign(reference, name, content) for name, content in files.items()})
-        for name in spare.names - {*files, HASHES} - IN_RESERVE:
-            os.unlink(f"{at}/{name}")
-        marks = {
-            name: spare.fill(name, content, EXECUTABLE if name in SCRIPTS else PRIVATE)
-            for name, content in files.items()
-        }
-        spare.fill(HASHES, hashes, PRIVATE)
-        try:
-            os.rename(at, directory._place)
-        except FileNotFoundError:
-            os.rename(at, _levels(parent, None) / f"JOB_{reference}")
-        directory._know_all(files, marks)
-    except OSError:
-        discard(spare.path)
-        raise
-    return directory
-
-
-def _levels(parent: Path, uid: int | None) -> Path:
-    """Have the directories above a job's."""
+def make_levels(parent: Path, uid: int | None = None) -> None:
+    """Have the directories above a job's, `parent` and the one above it."""
     for level in (parent.parent, parent):
         level.mkdir(mode=EXECUTABLE, exist_ok=True)
         if uid is not None:
             level.chmod(_PASSAGE)
-    return parent
 
 
-def _with_identity(
-    contents: Mapping[str, bytes], project: str, application: str, reference: str, uid: int | None
+def with_identity(
+    contents: Mapping[str, bytes], project: str, application: str, reference: str, uid: int | None = None
 ) -> dict[str, bytes]:
+    """What a job's directory begins with, the files that say whose it is among it."""
     identity = {"project": project, "application": application, "daemon_reference": reference}
     if uid is not None:
         identity["job_sandbox_uid"] = str(uid)
@@ -514,7 +447,8 @@ def table_of(hashes: Mapping[str, str]) -> bytes:
     return "".join(f"{name} {sign}\n" for name, sign in hashes.items()).encode()
 
 
-def _mark(path: str) -> _Mark | None:
+def mark_of(path: str) -> Mark | None:
+    """What marks a file as it is now, None where there is none."""
     try:
         s = os.lstat(path)
     except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -33,7 +34,13 @@ _TOUCH = Prepared(
 
 def resource_of_row(row: Row[Any]) -> Resource:
     """A row with the columns of `active_resources`, and maybe others, as a value."""
-    values = dict(zip(_NAMES, _VALUES(row), strict=True))
+    return _resource(*_VALUES(row))
+
+
+# Every call of a resource reads its row, which changes with its sign of life.
+@lru_cache(maxsize=1024)
+def _resource(*row: Any) -> Resource:
+    values = dict(zip(_NAMES, row, strict=True))
     values["client_certificate"] = bytes(values["client_certificate"]).decode("ascii", "replace")
     values["project_server"] = ServerFlag(values["project_server"])
     return Resource(**values)

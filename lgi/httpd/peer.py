@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -23,17 +23,13 @@ class Caller:
     certificate: str = attrs.field(repr=False)
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Peers:
     """Turns connections into callers; what a certificate says is read once for each connection.
 
-    `clock` gives aware times.
+    `clock` gives seconds since 1970.
     """
 
-    def __init__(self, revocations: RevocationList, *, clock: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, revocations: RevocationList, *, clock: Callable[[], float] = time.time) -> None:
         self._revocations = revocations
         self._clock = clock
 
@@ -55,7 +51,7 @@ class Peers:
         return caller
 
     @staticmethod
-    def _read(transport: Any) -> tuple[Caller, int, datetime]:
+    def _read(transport: Any) -> tuple[Caller, int, float]:
         try:
             certificate = peer_certificate(transport)
             if certificate is None:
@@ -65,4 +61,4 @@ class Peers:
             raise LGIError(ErrorNumber.CERTIFICATE_REFUSED, str(problem)) from None
         pem = ssl.DER_cert_to_PEM_cert(certificate.public_bytes(Encoding.DER))
         caller = Caller(identity=identity, certificate=pem)
-        return caller, certificate.serial_number, certificate.not_valid_after_utc
+        return caller, certificate.serial_number, certificate.not_valid_after_utc.timestamp()

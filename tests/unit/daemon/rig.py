@@ -11,9 +11,9 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.task import Clock, deferLater
 
+from lgi.daemon import spares
 from lgi.daemon.config import JOB_SCRIPTS, DaemonConfig, read_config
 from lgi.daemon.daemon import Cycles, Daemon
-from lgi.daemon.intake import SPARE
 from lgi.daemon.jobdir import RUN_PID
 from lgi.daemon.sandbox import Sandbox
 from lgi.daemon.seal import load_seal
@@ -185,7 +185,7 @@ class Rig:
 
     def leftovers(self) -> list[Path]:
         found = (path for path in self.run.glob("*/*/*") if path.name.startswith("."))
-        return [path for path in found if SPARE not in path.parts]
+        return [path for path in found if spares.DIRECTORY not in path.parts]
 
     async def clean_up(self) -> None:
         """End the daemon and every process that its jobs run."""

@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 
 from lgi import durable
 from lgi.client.answers import ServerUnreachable
-from lgi.daemon import intake, quick
+from lgi.daemon import intake, quick, spares
 from lgi.daemon.flocks import flocked
 from lgi.daemon.jobdir import EXIT_STATUS, HASHES, INPUT, RUN_LOCK, RUN_PID, JobDirectory
 from lgi.daemon.kept import KEPT_FOR
@@ -299,7 +299,9 @@ class CrashTests(LeftOutTestCase):
         rig.kill()
         [file] = (rig.run / intake.DIRECTORY).iterdir()
         file.write_bytes(file.read_bytes().replace(b'"noop"', b'"other"') + b" ")
-        self.assertEqual(intake.Intake(rig.run, rig.daemon._seal).missing(), [])
+        self.assertEqual(
+            intake.Intake(rig.run, rig.daemon._seal, spares.Spares(rig.run, rig.daemon._seal)).missing(), []
+        )
         rig.start()
         tap.open()
 
@@ -400,7 +402,7 @@ class SpareTests(LeftOutTestCase):
             self.addCleanup(path.open("rb").close)
         tap.open()
         await self.all_over(server, rig)
-        [spare] = (rig.run / intake.SPARE).iterdir()
+        [spare] = (rig.run / spares.DIRECTORY).iterdir()
         meanwhile(spare)
         server.submit(13, owners=("somebody", "else"), input=b"")
         await rig.turn()
@@ -459,9 +461,9 @@ class SpareTests(LeftOutTestCase):
         path = run / "LGI" / "hello_world" / f"JOB_{'A' * 32}"
         path.mkdir(parents=True)
         seal = load_seal(run)
-        kept, directory = intake.Intake(run, seal), JobDirectory(path=path, seal=seal, synced=False)
+        kept, directory = spares.Spares(run, seal), JobDirectory(path=path, seal=seal, synced=False)
         with flocked(path / RUN_LOCK):
-            self.assertFalse(kept.spare(directory))
+            self.assertFalse(kept.keep(directory))
         self.assertTrue((path / RUN_LOCK).exists())
-        self.assertTrue(kept.spare(directory))
+        self.assertTrue(kept.keep(directory))
         self.assertFalse(path.exists())
