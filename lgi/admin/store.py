@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -11,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from lgi.admin.layout import AdminError
 from lgi.bell import Bell
-from lgi.config import ConfigError, ServerConfig
+from lgi.config import ConfigError, ServerConfig, load_config
 from lgi.db.changes import committed
 from lgi.db.database import DatabaseURLError, database_url, make_engine
 from lgi.db.events import REPOSITORY_RESOURCES, schedule
@@ -63,6 +64,17 @@ def project_database(config: ServerConfig, project: str) -> str:
     if project not in config.projects:
         raise AdminError(f"there is no project {project} here; there are: {', '.join(config.projects)}")
     return config.projects[project].database
+
+
+def describe_database(config_file: Path, project: str) -> str:
+    """The URL of a project's database without its password, for people; raises AdminError."""
+    try:
+        config = load_config(config_file)
+    except ConfigError as problem:
+        raise AdminError(str(problem)) from None
+    # The driver's name is of no use to them.
+    url = database_url(project_database(config, project))
+    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
 def register_resource(

@@ -10,6 +10,7 @@ import click
 from lgi.admin.layout import AdminError, Layout
 from lgi.admin.project import NewProject, make_project
 from lgi.admin.slave import NewSlave, make_slave
+from lgi.admin.store import describe_database
 from lgi.ca import AuthorityError
 from lgi.cli.complaint import Complaint
 from lgi.cli.options import Options, common_options, pass_options
@@ -70,6 +71,7 @@ def init(
         return
     try:
         layout = make_project(new)
+        database = describe_database(layout.config, new.project)
     except (AdminError, AuthorityError) as problem:
         raise Complaint(str(problem)) from None
     administrator = layout.user(new.administrator)
@@ -80,9 +82,11 @@ def init(
             "url": new.url,
             "config": str(layout.config),
             "administrator": str(administrator),
+            "database": database,
         }
     )
     screen.line(f"Project {new.project} is ready in {layout.root}; its server will be {new.url}")
+    screen.line(f"Its database is {database}")
     screen.line("Every user with a certificate of this project may submit to every application.")
     screen.line()
     _say_how_to_start(screen, layout)
@@ -102,6 +106,7 @@ def _say_how_to_start(screen: Screen, layout: Layout) -> None:
 def _init_slave(screen: Screen, new: NewSlave) -> None:
     try:
         layout, server = make_slave(new)
+        database = describe_database(layout.config, server.project)
     except (AdminError, AuthorityError) as problem:
         raise Complaint(str(problem)) from None
     screen.result(
@@ -111,9 +116,11 @@ def _init_slave(screen: Screen, new: NewSlave) -> None:
             "url": server.url,
             "config": str(layout.config),
             "server_name": server.server_name,
+            "database": database,
         }
     )
     screen.line(f"A server of project {server.project} is ready in {layout.root}; it will be {server.url}")
+    screen.line(f"Its database is {database}")
     screen.line(f"The project knows it as {server.server_name}; the master keeps the certificate authority.")
     screen.line("Copy ca/crl.pem from the master's directory again whenever a certificate has been revoked.")
     screen.line()

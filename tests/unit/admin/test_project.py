@@ -13,7 +13,7 @@ from sqlalchemy import inspect
 
 from lgi.admin.layout import AdminError, Layout, existing
 from lgi.admin.project import make_project
-from lgi.admin.store import in_transaction
+from lgi.admin.store import describe_database, in_transaction
 from lgi.ca import AuthorityError, CertificateAuthority
 from lgi.config import load_config
 from lgi.db.database import database_url, make_engine
@@ -55,6 +55,18 @@ class MakeProjectTests(AdminCase):
         ):
             self.assertTrue(path.is_file(), path)
         self.assertTrue(config.repository.directory.is_dir())
+
+    def test_database_is_described_without_its_password(self) -> None:
+        layout = self.make()
+        self.assertEqual(describe_database(layout.config, "LGI"), f"sqlite:///{self.root}/db/LGI.sqlite")
+        text = layout.config.read_text()
+        for kind in ("mariadb", "mysql", "postgresql"):
+            url = f"{kind}://lgi:S3cret@db.example.org:3307/grid"
+            layout.config.write_text(text.replace("sqlite:///../db/LGI.sqlite", url))
+            self.assertEqual(describe_database(layout.config, "LGI"), f"{kind}://lgi:***@db.example.org:3307/grid")
+        layout.config.write_text("no TOML")
+        with self.assertRaises(AdminError):
+            describe_database(layout.config, "LGI")
 
     def test_secrets_are_readable_by_their_owner_only(self) -> None:
         before = os.umask(0)

@@ -80,7 +80,9 @@ class AdminCase(SynchronousTestCase):
             *("--host", "localhost", "--server-name", f"{name}@localhost", *options),
         )
         self.assertEqual(status, 0, err)
-        return Path(json.loads(out)["config"])
+        made = json.loads(out)
+        self.assertEqual(made["database"], f"sqlite:///{self.root}/{name}/db/LGI.sqlite")
+        return Path(made["config"])
 
 
 class RuleTests(AdminCase):
