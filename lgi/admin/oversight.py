@@ -13,7 +13,7 @@ from lgi.admin.layout import AdminError
 from lgi.db.counts import Tally
 from lgi.db.events import SCHEDULE_CYCLE, schedule
 from lgi.db.jobs import fetch_job, offer, update_job, withdraw
-from lgi.db.locks import fetch_lock, unlock_jobs
+from lgi.db.locks import fetch_lock, hold_jobs, unlock_jobs
 from lgi.db.log import record, record_changes
 from lgi.db.oversight import offers_application, session_runs
 from lgi.db.resources import fetch_resource
@@ -154,6 +154,7 @@ def end(connection: Connection, session_id: int) -> list[int]:
 
 def clear_lock(connection: Connection, job_id: int) -> Lock:
     """Take the lock off a job, whoever holds it; what its holder does afterwards is refused."""
+    hold_jobs(connection, [job_id])
     lock = fetch_lock(connection, job_id)
     if lock is None:
         raise AdminError(f"job {job_id} is not locked")

@@ -246,6 +246,14 @@ def _offer_again(connection: Connection, jobs: Sequence[Any], *, quietly: bool =
         )
 
 
+def hold_jobs(connection: Connection, job_ids: Collection[int]) -> None:
+    """Have nobody else change these jobs, or lock or unlock them, until the transaction ends."""
+    if job_ids:
+        these = job_queue.c.job_id.in_(sorted(job_ids))
+        in_order = select(job_queue.c.job_id).where(these).order_by(job_queue.c.job_id)
+        connection.execute(in_order.with_for_update()).all()
+
+
 def locked_by_session(connection: Connection, session_id: int) -> list[int]:
     """The jobs a session holds."""
     return _JOBS_OF_SESSION(connection, session_id=session_id).scalars()

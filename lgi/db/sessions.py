@@ -8,7 +8,7 @@ import attrs
 from sqlalchemy import ColumnElement, Connection, Integer, bindparam, delete, exists, select, true, update
 
 from lgi.db.jobs import WHOLE, job_of_row
-from lgi.db.locks import OFFERED, holding, locked_by_session, search_any, search_values, unlock_jobs
+from lgi.db.locks import OFFERED, hold_jobs, holding, locked_by_session, search_any, search_values, unlock_jobs
 from lgi.db.prepared import Prepared
 from lgi.db.resources import RESOURCE, resource_of_row
 from lgi.db.schema import active_resources, job_queue, running_locks, running_sessions
@@ -227,6 +227,8 @@ def end_session(connection: Connection, session_id: int, *, known: bool = False)
     ended = _END(connection, session_id=session_id)
     if known and not ended.rowcount:
         raise LGIError(ErrorNumber.SESSION_UNKNOWN)
+    hold_jobs(connection, locked_by_session(connection, session_id))
+    # What an administrator has unlocked meanwhile may be another's by now.
     jobs = locked_by_session(connection, session_id)
     unlock_jobs(connection, jobs)
     return jobs

@@ -23,7 +23,7 @@ from lgi.db.log import entries_of_job
 from lgi.db.measure import watchers
 from lgi.db.pulses import write_pulses
 from lgi.db.schema import job_log, job_offers, running_locks
-from lgi.db.sessions import STAMP_SECONDS, start_session
+from lgi.db.sessions import STAMP_SECONDS, end_session, start_session
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.peer import Caller
 from lgi.server import reports, sessions, work
@@ -34,6 +34,7 @@ from tests.contract.load import LoadCase, caller, fill
 
 OTHER = "resource2@localhost"
 RUNNING = reports.JobChanges(state=JobState.RUNNING)
+OTHER_SESSION = 4711
 JOBS = 48
 ROUNDS = 6
 # What a call may be told whose lock an administrator has cleared.
@@ -95,6 +96,36 @@ class CrossingContract(LoadCase):
             ErrorNumber.LOCK_MISSING,
             lambda: sessions.unlock(self.server, caller(RESOURCE), self.session_id, self.job_id),
         )
+
+    async def held_by_another_in_time(self, connection: Connection, meanwhile: Callable[[], Any]) -> Any:
+        """What comes of something that waits while the lock is cleared and given to another session."""
+        with ThreadPoolExecutor(1) as pool, connection.begin():
+            clear_lock(connection, self.job_id)
+            lock_job(connection, self.job_id, resource_id=self.other_id, session_id=OTHER_SESSION, now=NOW)
+            waiting = pool.submit(meanwhile)
+            await self.somebody_waits()
+            connection.commit()
+            return waiting.result(30)
+
+    async def test_session_that_ends_leaves_a_lock_that_is_another_s_by_now(self) -> None:
+        await self.begin()
+        with self.engine.connect() as administrator:
+            freed = await self.held_by_another_in_time(
+                administrator, lambda: self.run_in(end_session, self.session_id)
+            )
+        self.assertEqual(freed, [])
+        lock = self.run_in(fetch_lock, self.job_id)
+        assert lock is not None
+        self.assertEqual((lock.resource_id, lock.session_id), (self.other_id, OTHER_SESSION))
+        self.assertEqual(self.fetch(self.job_id).lock_state, 1)
+        self.assertEqual(self.run_in(rows, job_offers), 0)
+
+    async def test_clearing_a_lock_says_whose_it_was(self) -> None:
+        await self.begin()
+        with self.engine.connect() as administrator:
+            cleared = await self.held_by_another_in_time(administrator, lambda: self.run_in(clear_lock, self.job_id))
+        self.assertEqual(cleared.session_id, OTHER_SESSION)
+        self.assertEqual((self.run_in(rows, job_offers), self.run_in(rows, running_locks)), (1, 0))
 
     async def test_clearing_a_lock_waits_for_an_update(self) -> None:
         await self.begin()
