@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 from pathlib import Path
+
+from lgi import lockfile
 
 LOCK_FILE = ".lgi-daemon.lock"
 """Locked by the daemon as long as it lives, with its process number in it, for `kill`."""
@@ -16,38 +15,14 @@ def lock_run_directory(path: Path) -> int:
 
     Raises BlockingIOError when another daemon has it, or another OSError.
     """
-    path.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    with contextlib.suppress(OSError):  # a full disk is no reason not to look after the jobs
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
+    return lockfile.lock(path / LOCK_FILE)
 
 
 def in_use(path: Path) -> bool:
     """Whether a daemon works in the run directory; changes nothing. Raises OSError where that cannot be seen."""
-    try:
-        descriptor = os.open(path / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return lockfile.is_locked(path / LOCK_FILE)
 
 
 def process_of(path: Path) -> int | None:
     """The process number that the run directory's daemon has left; None where there is none to be read."""
-    try:
-        text = (path / LOCK_FILE).read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-    return int(text) if text.isdigit() else None
+    return lockfile.process_of(path / LOCK_FILE)

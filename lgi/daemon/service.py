@@ -22,11 +22,12 @@ from lgi.daemon.connections import Connections
 from lgi.daemon.daemon import Cycles, Daemon
 from lgi.daemon.links import Calls
 from lgi.daemon.papers import Papers, PapersError, Watch, copies, missing_program, read_papers
-from lgi.daemon.place import lock_run_directory, process_of
+from lgi.daemon.place import LOCK_FILE, lock_run_directory
 from lgi.daemon.reload import changes, obstacles
 from lgi.daemon.sandbox import SandboxError, sandbox_for
 from lgi.daemon.seal import SealError, load_seal
 from lgi.daemon.trace import Traced
+from lgi.lockfile import taken
 from lgi.service import cannot_start
 
 _log = Logger()
@@ -88,9 +89,7 @@ class DaemonService(Service):
         except (PapersError, SandboxError, SealError) as problem:
             cannot_start(PROGRAM, problem)
         except BlockingIOError:
-            process = process_of(config.run_directory)
-            who = "another daemon" if process is None else f"another daemon (process {process})"
-            cannot_start(PROGRAM, f"{config.run_directory}: {who} works in this run directory")
+            cannot_start(PROGRAM, taken(config.run_directory / LOCK_FILE, "daemon"))
         except OSError as problem:
             cannot_start(PROGRAM, f"{problem.filename or config.run_directory}: {problem.strerror}")
         self._connections = Connections(self._reactor, papers.policy)

@@ -8,6 +8,7 @@ theirs for hours, and a socket that all processes listen on would give most of t
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -216,6 +217,8 @@ class Front:
         self._workers.add(worker)
         command = self._command(number)
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        # Ctrl-C goes to a terminal's whole group; what follows from it is said here. The process begins with this.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._reactor.spawnProcess(
                 worker,
@@ -225,6 +228,7 @@ class Front:
                 childFDs={0: nothing, 1: "r", 2: "r", CHANNEL: worker.theirs.fileno()},
             )
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(nothing)
         late = self._later(START_SECONDS, self._too_late, worker)
 

@@ -119,3 +119,4 @@ class FrontService(Serving):
         if self._relay is not None:
             await self._relay.stop()
         await self._gathering.stop()
+        self.give_up_run_directory()

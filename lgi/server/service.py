@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,7 +24,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.resource import IResource, Resource
 from twisted.web.static import File
 
-from lgi import __version__
+from lgi import __version__, lockfile
 from lgi.bell import Bell
 from lgi.config import ServerConfig
 from lgi.db.database import Database
@@ -56,7 +58,7 @@ from lgi.tls import RevocationList, TLSFileError, load_credentials, server_conte
 from lgi.wire.answers import Envelope
 
 PROGRAM = "lgi-server"
-LOCKS = "changes.lock"
+LOCKS, LOCK_FILE = "changes.lock", "server.lock"
 FLUSH_SECONDS = 0.05
 
 
@@ -238,6 +240,7 @@ class Serving(Service):
         self._peers: Peers
         self._repositories: Repositories
         self._hangup: Any = None
+        self._lock: int | None = None
 
     def _options(self) -> CertificateOptions:
         section = self._config.server
@@ -248,6 +251,8 @@ class Serving(Service):
     def open_parts(self, *, first: bool = True) -> None:
         """Open files and databases; `first` where no other process of this server runs yet."""
         section = self._config.server
+        if first:
+            self._take_run_directory(section.run_directory / LOCK_FILE)
         try:
             self._tls = _Current(self._options())
             self._peers = Peers(RevocationList(section.revoked, section.ca_certificate))
@@ -261,6 +266,21 @@ class Serving(Service):
             cannot_start(PROGRAM, problem)
         except OSError as problem:
             cannot_start(PROGRAM, told(problem))
+
+    def _take_run_directory(self, file: Path) -> None:
+        # Whoever begins clears away what a killed server has left: a living one would lose it.
+        try:
+            self._lock = lockfile.lock(file)
+        except BlockingIOError:
+            cannot_start(PROGRAM, lockfile.taken(file, "server"))
+        except OSError as problem:
+            cannot_start(PROGRAM, told(problem))
+
+    def give_up_run_directory(self) -> None:
+        """Let another server begin in the run directory."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def make_factory(self) -> TLSMemoryBIOFactory:
         """What serves connections, of what `open_parts` has opened."""
@@ -394,6 +414,7 @@ class ServerService(Serving):
         await self.close_parts()
         if self._relay is not None:
             await self._relay.stop()
+        self.give_up_run_directory()
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, and wait until the calls under way have been answered."""

@@ -110,7 +110,17 @@ def main(words: Sequence[str]) -> None:
         refuse(PROGRAM, problem)
     running: Any = reactor
     service = WorkerService(running, share(config, int(processes)))
+
+    def leave() -> None:
+        if service.running:
+            running.stop()
+
+    def terminated(_number: int, _frame: object) -> None:
+        # From the front, and maybe from whoever ends the whole group too: the reactor may be stopped once.
+        running.callFromThread(leave)
+
     running.callWhenRunning(service.startService)
+    running.callWhenRunning(signal.signal, signal.SIGTERM, terminated)
     running.addSystemEventTrigger("before", "shutdown", service.stopService)
     running.run()
 

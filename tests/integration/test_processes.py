@@ -338,6 +338,17 @@ class ProcessesTests(unittest.TestCase):
         again.stop(signal.SIGKILL)
         self.ended(left)
 
+    def test_ended_with_the_whole_group(self) -> None:
+        """As by Ctrl-C on a terminal, or by what ends a service with all its processes."""
+        for first in (signal.SIGINT, signal.SIGTERM):
+            with self.subTest(first.name):
+                for pid in self.workers:
+                    os.kill(pid, first)
+                self.assertIn(self.server.stop(first), (0, -first))
+                self.ended(self.workers)
+                self.assertNotIn("Traceback", self.logged())
+                self.setUp()
+
 
 class StartTests(unittest.TestCase):
     """With SQLite."""
@@ -365,6 +376,30 @@ class StartTests(unittest.TestCase):
         self.assertNotEqual(other.serial(), before)
         submit(kept)
         self.assertEqual(kept.serial(), before)
+
+    def test_second_server_of_the_same_project(self) -> None:
+        """It is refused before it clears anything away, whatever port it would have."""
+        for processes in (1, PROCESSES):
+            with self.subTest(processes):
+                grid = self.make_grid()
+                text = grid.config.read_text()
+                grid.config.write_text(text.replace("[server]\n", f"[server]\nprocesses = {processes}\n"))
+                server = grid.start_server()
+                kept = grid.root / "run" / "metrics" / "kept"
+                kept.parent.mkdir(exist_ok=True)
+                kept.touch()
+                other = grid.config.with_name("other.toml")
+                other.write_text(grid.config.read_text().replace(f"port = {grid.port}", "port = 0"))
+                status, said = grid.start("lgi-server", other).ended()
+                self.assertEqual(status, 1, said)
+                self.assertIn(
+                    f"lgi-server cannot start: {grid.root / 'run'}: another server (process {server.process.pid}) "
+                    "works in this run directory",
+                    said,
+                )
+                self.assertTrue(kept.exists())
+                server.stop(signal.SIGKILL)
+                grid.start_server().stop()
 
     def test_no_process_starts(self) -> None:
         """A server that cannot start says why, whichever process finds out."""
