@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Any, ClassVar, NoReturn
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
-from twisted.python.usage import Options
+from twisted.python.usage import Options, UsageError
 
 from lgi.errors import LGIError
 
@@ -26,11 +27,27 @@ class ProgramOptions(Options):
     twistd: ClassVar[Any] = None
     """twistd's own options in this process, None where it is not twistd that runs."""
 
+    def parseArgs(self, *words: str) -> None:
+        """Everything is said by options."""
+        if words:
+            raise UsageError(f"{words[0]!r} is no option; a file is given as --config FILE")
+
     def postOptions(self) -> None:
         """Give the program a process file of its own, if any: several of ours may be started in one directory."""
         ProgramOptions.twistd = self.parent
+        if self.parent is not None:
+            _begin_quietly()
         if self.parent is not None and self.parent["pidfile"] == _PID_FILE:
             self.parent["pidfile"] = "" if self.parent["nodaemon"] else f"{self.parent.subCommand}.pid"
+
+
+def _begin_quietly() -> None:
+    """Have Ctrl-C end the program at once, without a traceback, until the reactor is there to end it in order."""
+    from twisted.internet import reactor
+
+    running: Any = reactor
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    running.callWhenRunning(signal.signal, signal.SIGINT, running.sigInt)
 
 
 def told(problem: OSError) -> str:

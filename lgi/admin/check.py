@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,12 @@ def _files(config: ServerConfig) -> Iterator[str]:
             action()
         except TLSFileError as problem:
             yield str(problem)
+    access = config.log.access
+    if access is not None:
+        # Its directory is made, but none above that.
+        there = next((path for path in (access, access.parent, access.parent.parent) if path.exists()), None)
+        if there is None or not os.access(there, os.W_OK) or (there != access) != there.is_dir():
+            yield f"log.access {access}: it cannot be written"
     if not config.repository.directory.is_dir():
         yield f"{config.repository.directory}: no such directory"
 

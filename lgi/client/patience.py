@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from random import random
 from typing import Any, ParamSpec, TypeVar
@@ -89,5 +90,6 @@ class Patience:
             raise problem
         if not self._noted:
             self._noted = True
-            self._note(f"{problem}; still trying")
+            how_long = f" for {left:.0f} s" if math.isfinite(left) else ""
+            self._note(f"{problem}; still trying{how_long}")
         await deferLater(self._reactor, min(delay, left))  # the last attempt is at the very end

@@ -344,7 +344,7 @@ class Link:
             if refusal.number == ErrorNumber.OVERLOADED:
                 seconds = PAUSE if refusal.timeout is None else min(refusal.timeout, LONGEST_PAUSE)
                 self._quiet_until = self._clock.seconds() + seconds
-                raise self._silence(f"the server is busy and asks to wait {seconds} s") from None
+                raise self._silence(f"{refusal}; it asks to wait {seconds} s") from None
             self._spoke()
             raise
         finally:

@@ -51,7 +51,7 @@ def line_of(request: Any, record: Record, when: str) -> str:
     return (
         f"{host} - {_bare(record.caller)} [{when}] "
         f'"{_quoted(request.method)} {uri} {_quoted(request.clientproto)}" {record.status} {record.size} '
-        f'"{_quoted(referer)}" "{_quoted(agent)}" {_bare(record.call.replace(" ", "_"))} '
+        f'"{_quoted(referer)}" "{_quoted(agent)}" {_bare(record.call)} '
         f"{'-' if record.error is None else record.error} {(record.ended - record.began) * 1000:.1f}\n"
     )
 

@@ -50,7 +50,7 @@ class Record:
         """Say what it was for, where nobody has said so."""
         if not self.call:
             what = "repository" if b"/repository/" in path else "other"
-            self.call = f"{what} {_METHODS.get(method, 'other')}"
+            self.call = f"{what}_{_METHODS.get(method, 'other')}"
 
 
 CURRENT: ContextVar[Record | None] = ContextVar("CURRENT", default=None)

@@ -79,8 +79,7 @@ class Operation:
 
     def start(self) -> None:
         """Open the log and the listener, before anything is attached; raises OSError."""
-        if self.access is not None:
-            self.access.open()
+        self.open_log()
         if not self._measures:
             return
         if self._directory is not None:
@@ -88,6 +87,15 @@ class Operation:
             self._sample()
             return
         self.port = serve(self._reactor, self._config.metrics, self.metrics.registry, self.refresh)
+
+    def open_log(self) -> None:
+        """Open the access log, if one is wanted; raises OSError that names the setting."""
+        if self.access is None:
+            return
+        try:
+            self.access.open()
+        except OSError as problem:
+            raise OSError(problem.errno, problem.strerror, f"log.access {self._config.log.access}") from None
 
     async def stop(self) -> None:
         """Close everything, when all requests have been answered."""

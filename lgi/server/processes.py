@@ -47,6 +47,8 @@ class FrontService(Serving):
         self.open_parts(first=True)
         listener = self._listen()
         try:
+            # Each process opens it for itself, but what is wrong with it is said once.
+            self._operation.open_log()
             self._gathering.start()
         except OSError as problem:
             cannot_start(PROGRAM, told(problem))

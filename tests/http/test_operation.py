@@ -69,7 +69,7 @@ class MetricsTests(ServerCase):
         for call, result in (
             ("interface_submit_job", "ok"),
             ("interface_job_state", "15"),
-            ("other GET", "http 404"),
+            ("other_GET", "http 404"),
         ):
             self.assertEqual(value(found, "lgi_requests_total", call=call, result=result), 1)
             self.assertEqual(value(found, "lgi_request_seconds_count", call=call), 1)

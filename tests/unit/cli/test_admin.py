@@ -301,6 +301,13 @@ class ServerTests(AdminCase):
             ("db/LGI.sqlite", "db/other.sqlite", "no LGI schema"),
             ("localhost:8443/LGI", "localhost:1/LGI", "is registered as https://localhost:8443/LGI"),
             ("scheduler.crt", "server.crt", "is not a registered server"),
+            (
+                "[server]\n",
+                '[log]\naccess = "../none/here/access.log"\n[server]\n',
+                "access.log: it cannot be written",
+            ),
+            ("[server]\n", '[log]\naccess = "../etc"\n[server]\n', "etc: it cannot be written"),
+            ("[server]\n", '[log]\naccess = "lgi-server.toml/log"\n[server]\n', "log: it cannot be written"),
         ):
             other.write_text(text.replace(old, new))
             status, out, _ = self.run_lgi("--json", "admin", "check-config", "--config", str(other))

@@ -42,7 +42,7 @@ class Details(CommandTestCase):
     async def test_locked_job(self) -> None:
         self.fake.script[STATE] = [fakes.refusal(1, "busy", timeout=0), fakes.detail(7)]
         self.assertEqual(await show_jobs(self.open(), refs(7)), 0)
-        self.assertEqual(self.complaints, ["lgi: busy (error 1); still trying"])
+        self.assertEqual(self.complaints, ["lgi: busy (error 1); still trying for 5 s"])
 
 
 class Resources(CommandTestCase):

@@ -342,7 +342,7 @@ class Connected(ProgramTestCase):
         self.port = reactor.listenSSL(number, self.factory, self.context, interface="127.0.0.1")
         ran = await self.end(process)
         self.assertEqual((ran.status, ran.out), (0, "no jobs\n"))
-        self.assertOneLine(ran.err, rf"{self.url}: connection refused; still trying")
+        self.assertOneLine(ran.err, rf"{self.url}: connection refused; still trying for 10 s")
 
     async def test_wrong_path(self) -> None:
         ran = await self.run_program("--server", f"{self.url}/wrong", "list")

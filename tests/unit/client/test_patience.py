@@ -41,7 +41,7 @@ class PatienceTests(SynchronousTestCase):
         self.clock.pump([9.5, 0.5, 9.5, 0.5])
         self.assertEqual(self.successResultOf(asking), "done")
         self.assertEqual(self.times, [0, 10, 20])
-        self.assertEqual(self.notes, ["busy (error 1); still trying"])
+        self.assertEqual(self.notes, ["busy (error 1); still trying for 60 s"])
 
     def test_patience_ends_with_one_last_attempt(self) -> None:
         asking = self.ask(BUSY, busy=25)
@@ -70,7 +70,7 @@ class PatienceTests(SynchronousTestCase):
         self.clock.pump([0.25] * 40)
         self.assertEqual(self.successResultOf(asking), "up")
         self.assertEqual(self.times, [0, 0.5, 1.5, 3.5])
-        self.assertEqual(self.notes, ["down; still trying"])
+        self.assertEqual(self.notes, ["down; still trying for 60 s"])
 
     def test_outage_that_lasts(self) -> None:
         asking = self.ask(ServerUnreachable("down"), unreachable=60)

@@ -47,7 +47,7 @@ class LineTests(SynchronousTestCase):
 
     def test_nobody_can_forge_a_line_or_a_field(self) -> None:
         line = line_of(
-            request(b'/a" 200\n', user_agent=b'x" 1\r\n\xff\\'), record(caller='a "b\n\u1234', call="other GET"), "-"
+            request(b'/a" 200\n', user_agent=b'x" 1\r\n\xff\\'), record(caller='a "b\n\u1234', call="other_GET"), "-"
         )
         self.assertEqual((line.count("\n"), line.count('"')), (1, 6))
         self.assertIn(r" - a\x20\x22b\x0a\u1234 [", line)
