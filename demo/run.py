@@ -179,7 +179,11 @@ def let_jobs_in(resource: Path) -> list[str]:
     for wanted in (Path(sys.executable), Path(sys.executable).resolve(), DEMO):
         for path in (wanted, *wanted.parents):
             if not path.stat().st_mode & 0o001:
-                print(f"Only root can enter {path}: jobs would get no further as other users, and run as root here")
+                what = "The demonstration" if wanted == DEMO else "The Python that it runs with"
+                print(
+                    f"{what} is below {path}, which only root can enter: jobs, which have uids of their own where root "
+                    "starts the daemon, could not run it. So it is started with --no-sandbox, and they run as root."
+                )
                 return ["--no-sandbox"]
     for path in (resource, *resource.parents):
         if path.is_relative_to(GRID):
