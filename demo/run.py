@@ -181,8 +181,8 @@ def let_jobs_in(resource: Path) -> list[str]:
             if not path.stat().st_mode & 0o001:
                 what = "The demonstration" if wanted == DEMO else "The Python that it runs with"
                 print(
-                    f"{what} is below {path}, which only root can enter: jobs, which have uids of their own where root "
-                    "starts the daemon, could not run it. So it is started with --no-sandbox, and they run as root."
+                    f"{what} is below {path}, which only root can enter: jobs, which have uids of their own where "
+                    "root starts the daemon, could not run it. It is started with --no-sandbox, and they run as root."
                 )
                 return ["--no-sandbox"]
     for path in (resource, *resource.parents):
