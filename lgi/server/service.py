@@ -274,7 +274,7 @@ class Serving(Service):
         except BlockingIOError:
             cannot_start(PROGRAM, lockfile.taken(file, "server"))
         except OSError as problem:
-            cannot_start(PROGRAM, told(problem))
+            cannot_start(PROGRAM, f"{problem.filename or file}: {problem.strerror}")
 
     def give_up_run_directory(self) -> None:
         """Let another server begin in the run directory."""
