@@ -35,9 +35,10 @@ class ProgramOptions(Options):
     def postOptions(self) -> None:
         """Give the program a process file of its own, if any: several of ours may be started in one directory."""
         ProgramOptions.twistd = self.parent
-        if self.parent is not None:
-            _begin_quietly()
-        if self.parent is not None and self.parent["pidfile"] == _PID_FILE:
+        if self.parent is None:
+            return
+        _begin_quietly()
+        if self.parent["pidfile"] == _PID_FILE:
             self.parent["pidfile"] = "" if self.parent["nodaemon"] else f"{self.parent.subCommand}.pid"
 
 

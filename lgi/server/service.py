@@ -268,7 +268,7 @@ class Serving(Service):
             cannot_start(PROGRAM, told(problem))
 
     def _take_run_directory(self, file: Path) -> None:
-        # Whoever begins clears away what a killed server has left: a living one would lose it.
+        # Whoever begins clears away the metrics that a killed server has left: a living one would lose its own.
         try:
             self._lock = lockfile.lock(file)
         except BlockingIOError:
