@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Connection,
     Select,
     Table,
@@ -83,21 +84,24 @@ def _fetching(users: int, groups: int, targets: int | None) -> Prepared:
         offers.application,
         literal(0).label("job_limit"),
     ).where(offers.application == bindparam("application"))
-    wanted = [offering]
-    if targets is not None:
-        # Many resources may offer it.
-        wanted = [select(offering.limit(1).subquery())]
-    if targets:
-        wanted.append(offering.where(offers.resource_name.in_(numbered("target", targets))))
-    return Prepared(
-        union_all(
+
+    def all_of(*, nested: bool) -> CompoundSelect[Any]:
+        wanted = [offering]
+        if targets is not None:
+            # Many resources may offer it.
+            wanted = [select(offering.limit(1).subquery()) if nested else offering.limit(1)]
+        if targets:
+            wanted.append(offering.where(offers.resource_name.in_(numbered("target", targets))))
+        return union_all(
             concerning(users_allowed, "user", users),
             concerning(groups_allowed, "group", groups),
             concerning(users_denied, "user", users),
             concerning(groups_denied, "group", groups),
             *wanted,
         )
-    )
+
+    # As in `lgi.db.locks`.
+    return Prepared(all_of(nested=True), mysql=all_of(nested=False))
 
 
 def _row_of(table: Table) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -354,10 +354,10 @@ def search_values(*, application: str, resource_name: str, start: int, limit: in
 @lru_cache(maxsize=2)
 def search_any(postgresql: bool) -> Prepared:
     """What finds jobs on offer whoever owns them, and holds them until the transaction ends; see `search_values`."""
-    return Prepared(_search(postgresql, ()))
+    return Prepared(_search(postgresql, ()), mysql=_search(postgresql, (), nested=False))
 
 
-def _search(postgresql: bool, conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
+def _search(postgresql: bool, conditions: Sequence[ColumnElement[bool]], *, nested: bool = True) -> Select[Any]:
     # One range of the key for each target; a job is offered under `any` or under names, never both.
     ranges = [
         select(job_offers.c.priority, job_offers.c.job_id)
@@ -365,11 +365,11 @@ def _search(postgresql: bool, conditions: Sequence[ColumnElement[bool]]) -> Sele
         .order_by(job_offers.c.priority, job_offers.c.job_id)
         .limit(bindparam("end", type_=Integer))
         .with_for_update(skip_locked=True)
-        .subquery()
         for target in (literal(ANY), bindparam("resource_name"))
     ]
+    # SQLite and PostgreSQL take such ranges into a union as subqueries alone; MariaDB copies each of these once more.
+    both = union_all(*(select(offered.subquery()) for offered in ranges)) if nested else union_all(*ranges)
     # Found once, before the jobs: PostgreSQL might run a plain subquery again for every job, and take more each time.
-    both = union_all(*(select(offered) for offered in ranges))
     offers = both.cte("offers") if postgresql else both.subquery("offers")
     return (
         select(*PLAIN)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from sqlalchemy import ColumnElement, Connection, Integer, bindparam, delete, exists, select, true, update
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, delete, exists, select, update
 
 from lgi.db.jobs import WHOLE, job_of_row
-from lgi.db.locks import OFFERED, hold_jobs, holding, locked_by_session, search_any, search_values, unlock_jobs
+from lgi.db.locks import OFFERED, hold_jobs, locked_by_session, search_any, search_values, unlock_jobs
 from lgi.db.prepared import Prepared
 from lgi.db.resources import RESOURCE, resource_of_row
 from lgi.db.schema import active_resources, job_queue, running_locks, running_sessions
@@ -23,34 +23,47 @@ _THIS = running_sessions.c.session_id == bindparam("session_id")
 _START = Prepared.numbering(running_sessions, ["resource_id", "session_time_stamp"])
 _END = Prepared(delete(running_sessions).where(_THIS))
 _HOLDS_LOCKS = exists().where(running_locks.c.session_id == bindparam("session_id"))
+# Told sooner than whether there is any.
+_A_LOCK = select(running_locks.c.lock_id).where(running_locks.c.session_id == bindparam("session_id")).limit(1)
 _END_IDLE = Prepared(delete(running_sessions).where(_THIS, ~_HOLDS_LOCKS))
 _KEEP = Prepared(update(running_sessions).where(_THIS).values(session_time_stamp=bindparam("now")))
-# The session alone is held, not its resource: that may have many sessions, whose calls need not wait for each other.
-_HELD = select(running_sessions).where(_THIS).with_for_update().subquery("held")
-_HOLD = Prepared(
-    select(*active_resources.c, _HELD.c.session_time_stamp)
-    .join(_HELD, _HELD.c.resource_id == active_resources.c.resource_id)
+# Sessions are held, not their resource, which is a query of its own for that: it may have many sessions, whose calls
+# need not wait for each other.
+_RESOURCE = (
+    select(active_resources)
     .where(active_resources.c.resource_name == bindparam("resource_name"))
+    .subquery("resource")
+)
+_HOLD = Prepared(
+    select(*_RESOURCE.c, _STAMP)
+    .select_from(running_sessions.join(_RESOURCE, _RESOURCE.c.resource_id == running_sessions.c.resource_id))
+    .where(_THIS)
+    .with_for_update(of=running_sessions)
 )
 
 
 def _with_locked(*columns: ColumnElement[Any]) -> Prepared:
     """Holds a session and then a job with its lock; no row where there is not both."""
     holders = running_locks.c.resource_id.label("holder"), running_locks.c.session_id
-    locked = holding(job_queue.c.job_id == bindparam("job_id"), *columns, *holders).subquery("locked")
     return Prepared(
-        select(*active_resources.c, _HELD.c.session_time_stamp, *locked.c)
+        select(*_RESOURCE.c, _STAMP, *columns, *holders)
         .select_from(
-            active_resources.join(_HELD, _HELD.c.resource_id == active_resources.c.resource_id).join(locked, true())
+            running_sessions.join(job_queue, job_queue.c.job_id == bindparam("job_id"))
+            .join(running_locks, running_locks.c.job_id == job_queue.c.job_id)
+            .join(_RESOURCE, _RESOURCE.c.resource_id == running_sessions.c.resource_id)
         )
-        .where(active_resources.c.resource_name == bindparam("resource_name"))
+        .where(_THIS)
+        # In this order.
+        .prefix_with("STRAIGHT_JOIN", dialect="mysql")
+        .prefix_with("STRAIGHT_JOIN", dialect="mariadb")
+        .with_for_update(of=(running_sessions, job_queue, running_locks))
     )
 
 
 # Nothing is changed, but nobody else has it then.
 _HOLD_FIRST = Prepared(update(running_sessions).where(_THIS).values(session_time_stamp=_STAMP))
 _HELD_FIRST = Prepared(
-    select(*active_resources.c, _STAMP, _HOLDS_LOCKS.label("busy"))
+    select(*active_resources.c, _STAMP, _A_LOCK.scalar_subquery().label("busy"))
     .join(running_sessions, running_sessions.c.resource_id == active_resources.c.resource_id)
     .where(_THIS, active_resources.c.resource_name == bindparam("resource_name"))
 )

@@ -23,7 +23,7 @@ from lgi.db.log import entries_of_job
 from lgi.db.measure import watchers
 from lgi.db.pulses import write_pulses
 from lgi.db.schema import job_log, job_offers, running_locks
-from lgi.db.sessions import STAMP_SECONDS, end_session, start_session
+from lgi.db.sessions import STAMP_SECONDS, end_session, hold_session_and_job, start_session
 from lgi.errors import ErrorNumber, LGIError
 from lgi.httpd.peer import Caller
 from lgi.server import reports, sessions, work
@@ -187,6 +187,17 @@ class CrossingContract(LoadCase):
                     self.assertFalse(waiting.done())
             # It sees what the one before it has written.
             self.assertEqual(waiting.result(30).stamp, NOW + STAMP_SECONDS)
+
+    async def test_jobs_of_two_sessions_of_a_resource_are_held_at_once(self) -> None:
+        if self.engine.dialect.name == "sqlite":
+            return
+        await self.begin()
+        job_id = self.submit()
+        session_id = await self.take(self.server, caller(RESOURCE))
+        with ThreadPoolExecutor(1) as pool, self.engine.begin() as calling:
+            self.assertIsNotNone(hold_session_and_job(calling, self.session_id, RESOURCE, self.job_id))
+            meanwhile = pool.submit(self.run_in, hold_session_and_job, session_id, RESOURCE, job_id)
+            self.assertIsNotNone(meanwhile.result(30))
 
     async def test_everything_at_once(self) -> None:
         """Updates, unlocking, the end of sessions, administrators and pulses: nobody is told of a deadlock."""
