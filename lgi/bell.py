@@ -30,6 +30,9 @@ _SUFFIX = ".bell"
 _LONGEST = 1 << 17  # bytes; the system takes somewhat more in one datagram
 _RETRY_SECONDS = 0.02
 GATHER_SECONDS = 0.003
+"""What changes within so long is rung together if it has work for somebody, or something for the scheduler."""
+LONG_GATHER_SECONDS = 0.02
+"""And so long where nothing but jobs has changed: that is most of it, and people wait for it."""
 # What one ring says of jobs at most, of those that could not be told in time: it has to fit into a datagram.
 _MOST_JOBS = 4096
 
@@ -81,7 +84,7 @@ class Bell:
     def ring(self, project: str, changes: Changes) -> None:
         """Tell the others, without waiting for any; a directory that is not there has nobody in it.
 
-        A bell that listens itself rings for all that changes within GATHER_SECONDS together.
+        A bell that listens itself gathers what changes at about the same time, and rings once.
         """
         if self._reactor is None:
             self._ring(project, changes)
@@ -91,8 +94,11 @@ class Bell:
             self._ring(project, self._soon.pop(project))
             before = None
         self._soon[project] = changes if before is None else before | changes
+        seconds = GATHER_SECONDS if changes.offers or changes.agenda else LONG_GATHER_SECONDS
         if self._gathering is None:
-            self._gathering = self._reactor.callLater(GATHER_SECONDS, self._ring_all)
+            self._gathering = self._reactor.callLater(seconds, self._ring_all)
+        elif self._gathering.getTime() > self._reactor.seconds() + seconds:
+            self._gathering.reset(seconds)
 
     def _ring_all(self) -> None:
         if self._gathering is not None and self._gathering.active():

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import TestCase
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from lgi.bell import Bell, decode, encode
+from lgi.bell import GATHER_SECONDS, LONG_GATHER_SECONDS, Bell, decode, encode
 from lgi.model import Changes
 
 OFFERS = frozenset([("hello_world", "any"), ("é", "r1@host")])
@@ -112,3 +113,56 @@ class BellTests(TestCase):
     def test_there_and_back(self) -> None:
         self.assertEqual(decode(encode("LGI", CHANGES)), ("LGI", CHANGES))
         self.assertEqual(decode(encode("é", Changes())), ("é", Changes()))
+
+
+class Turning(Clock):
+    """A reactor for bells that are told by hand when something has come."""
+
+    def addReader(self, reader: object) -> None:
+        """Watch nothing."""
+
+    removeReader = addReader
+
+
+class GatherTests(SynchronousTestCase):
+    """What changes at about the same time is one ring."""
+
+    def setUp(self) -> None:
+        self.clock = Turning()
+        self.heard: list[Changes] = []
+        folder = Path(self.mktemp()).absolute()
+        self.ringing, self.listening = Bell(folder), Bell(folder)
+        self.listening.heard = lambda _project, changes: self.heard.append(changes)
+        for bell in (self.ringing, self.listening):
+            bell.listen(self.clock)
+            self.addCleanup(bell.close)
+
+    def heard_after(self, seconds: float) -> list[Changes]:
+        """What has been heard when so much more time has passed."""
+        self.clock.advance(seconds)
+        self.listening.doRead()
+        return self.heard
+
+    def test_work_is_told_of_soon(self) -> None:
+        for job_id in (1, 2):
+            self.ringing.ring("LGI", Changes(jobs=frozenset([job_id]), offers=OFFERS))
+        self.assertEqual(self.heard_after(0), [])
+        self.assertEqual(self.heard_after(GATHER_SECONDS), [Changes(jobs=frozenset([1, 2]), offers=OFFERS)])
+
+    def test_changed_jobs_take_longer(self) -> None:
+        self.ringing.ring("LGI", Changes(jobs=frozenset([1])))
+        self.assertEqual(self.heard_after(0.6 * LONG_GATHER_SECONDS), [])
+        self.ringing.ring("LGI", Changes(jobs=frozenset([2])))
+        self.assertEqual(self.heard_after(0.6 * LONG_GATHER_SECONDS), [Changes(jobs=frozenset([1, 2]))])
+
+    def test_work_takes_along_what_waits(self) -> None:
+        for changes in (Changes(jobs=frozenset([1])), Changes(agenda=True), Changes(jobs=frozenset([2]))):
+            self.ringing.ring("LGI", changes)
+        self.assertEqual(self.heard_after(GATHER_SECONDS), [Changes(jobs=frozenset([1, 2]), agenda=True)])
+        self.assertEqual(len(self.heard_after(2 * LONG_GATHER_SECONDS)), 1)
+
+    def test_what_comes_late_does_not_put_off(self) -> None:
+        self.ringing.ring("LGI", Changes(jobs=frozenset([1])))
+        self.clock.advance(LONG_GATHER_SECONDS - GATHER_SECONDS / 2)
+        self.ringing.ring("LGI", Changes(offers=OFFERS))
+        self.assertEqual(self.heard_after(GATHER_SECONDS / 2), [Changes(jobs=frozenset([1]), offers=OFFERS)])
