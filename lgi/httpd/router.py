@@ -142,7 +142,7 @@ class Router(Resource):
         CURRENT.set(request.record)
         body = await self._answer(request, handler)
         if not request._disconnected:
-            request.answer(body)
+            request.answer(body, b"text/xml; charset=UTF-8")
         else:
             request.site.over(request)
 
@@ -169,8 +169,6 @@ class Router(Resource):
             self._under_way -= 1
             if not self._under_way and self._stopping is not None and not self._stopping.called:
                 self._stopping.callback(None)
-        request.responseHeaders.setRawHeaders(b"Content-Type", [b"text/xml; charset=UTF-8"])
-        request.responseHeaders.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
         return body
 
     @contextmanager

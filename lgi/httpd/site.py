@@ -205,12 +205,24 @@ class Request(WebRequest):
         if record is not None and not record.is_call:
             self.site.over(self)
 
-    def answer(self, body: bytes) -> None:
-        """Answer with all of this body, headers and body together."""
+    def answer(self, body: bytes, content_type: bytes) -> None:
+        """Answer with all of this body, headers and body in one piece."""
+        head = [
+            b"%s %d %s" % (self.clientproto, self.code, self.code_message),
+            b"Content-Type: " + content_type,
+            b"Content-Length: %d" % len(body),
+        ]
+        if not self.responseHeaders.hasHeader(b"Date"):
+            head += [b"Server: " + version, b"Date: " + self.site.date()]
+        head += [
+            b"%s: %s" % (name, value) for name, values in self.responseHeaders.getAllRawHeaders() for value in values
+        ]
         transport: Any = self.channel.transport
         transport.gathering = True
         try:
-            self.write(body)
+            # As Twisted's `write`, which takes each header apart and writes it by itself.
+            self.startedWriting, self.sentLength = 1, len(body)
+            self.channel.write(b"\r\n".join((*head, b"", body)))
             self.finish()
         finally:
             transport.gathering = False
@@ -219,10 +231,8 @@ class Request(WebRequest):
 
     def process(self) -> None:
         """Find the resource and let it answer."""
-        resource = self.site.shortcuts.get(self.path)
+        resource = self.site.shortcuts.get(self.path) if self.method == b"POST" else None
         if resource is not None:
-            self.setHeader(b"Server", version)
-            self.setHeader(b"Date", datetimeToString())
             self.prepath, self.postpath = [], self.path[1:].split(b"/")
             try:
                 self.render(resource)
@@ -247,8 +257,8 @@ class Site(WebSite):
     `identify` is asked before a body is taken: what comes from a caller who is refused is stored nowhere. So is
     `admit`, which may take its time, and raises Refused; it gives None for requests that it has nothing to say of.
     `drain` ends what is under way, see `Router.drain`. `watch` is told of each request when it is over, with times by
-    `clock`, in seconds. `shortcuts` are resources that are found by the whole path of a request as it is sent, before
-    any other.
+    `clock`, in seconds. `shortcuts` are resources that are found by the whole path of a POST as it is sent, before
+    any other; they use `Request.answer`.
     """
 
     noisy = False
@@ -289,6 +299,14 @@ class Site(WebSite):
         self.displayTracebacks = False
         self.watch = watch
         self.clock = clock
+        self._second, self._date = 0, b""
+
+    def date(self) -> bytes:
+        """The present second, as answers have it."""
+        now = int(time.time())
+        if now != self._second:
+            self._second, self._date = now, datetimeToString(now)
+        return self._date
 
     def log(self, request: Any) -> None:
         """A request has been answered."""

@@ -44,6 +44,7 @@ class Transport(TLSMemoryBIOProtocol):
         self._small: list[bytes] = []
         self._size = 0
         self._turn: Any = None
+        self._settled = False
 
     def write(self, data: bytes) -> None:
         """Write, soon."""
@@ -93,6 +94,7 @@ class Transport(TLSMemoryBIOProtocol):
         # As Twisted's, with many records in one call of `dataReceived`.
         pieces: list[bytes] = []
         size = 0
+        heard = False
         while not self._lostTLSConnection:
             try:
                 data = self._tlsConnection.recv(_RECORD)
@@ -107,13 +109,17 @@ class Transport(TLSMemoryBIOProtocol):
                 self._hand_up(pieces)
                 self._tlsShutdownFinished(failure)
             else:
+                heard = True
                 pieces.append(data)
                 size += len(data)
                 if size >= _MANY:
                     self._hand_up(pieces)
                     size = 0
         self._hand_up(pieces)
-        self._flushSendBIO()
+        if not (heard and self._settled):
+            # What TLS itself has to say to data goes with the next that is written, and there is hardly ever any.
+            self._settled = True
+            self._flushSendBIO()
 
     def _hand_up(self, pieces: list[bytes]) -> None:
         data = b"".join(pieces)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from email.utils import parsedate_to_datetime
 from typing import ClassVar
 
 from twisted.internet.defer import Deferred
@@ -119,6 +121,24 @@ class FormTests(ServerCase):
         for path in ("", "x", "interfaces/", "interfaces/interface_nothing.php", f"{self.path}/x", f"x/{self.path}"):
             self.assertEqual((await self.server.request(MARK, "POST", path)).code, 404, path)
         self.assertEqual(await self.state(), self._frozen)
+
+    async def test_every_answer_has_each_header_once(self) -> None:
+        """Whichever way its path is found, and whatever it is asked to do with the connection."""
+        for path in (self.path, f"/{self.path}"):
+            for version, asked in (("1.1", ""), ("1.1", "Connection: close\r\n"), ("1.0", "")):
+                protocol, transport = self.server.connect(MARK)
+                head = f"POST /LGI/{path} HTTP/{version}\r\nHost: x\r\n{asked}Content-Length: 0\r\n\r\n"
+                protocol.dataReceived(head.encode())
+                answer = await transport.answered
+                lines = transport.value().partition(b"\r\n\r\n")[0].decode().split("\r\n")
+                self.assertEqual(lines[0], f"HTTP/{version} 200 OK")
+                names = sorted(line.partition(": ")[0].lower() for line in lines[1:])
+                wanted = ["connection"] if asked else []
+                self.assertEqual(names, [*wanted, "content-length", "content-type", "date", "server"])
+                self.assertEqual(answer.headers["content-type"], "text/xml; charset=UTF-8")
+                self.assertLess(abs(parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time()), 60)
+                await self.server.turn()
+                self.server.hang_up(protocol)
 
     async def test_paths_that_are_no_text(self) -> None:
         """Answered, and not logged."""
