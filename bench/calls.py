@@ -5,7 +5,8 @@
 Real processes: a private MariaDB that has on disk what it has committed, and a server of several processes with TLS
 and client certificates. The ceiling is a bare resource of Twisted behind the same certificates, with as many
 processes and answers as long, measured right after each run of the server. The queue is put back into its first
-state before each run. Where a single answer is an error, or something ends that should run, there are no figures.
+state before each run, which begins when the disk is calm. Where a single answer is an error, or something ends that
+should run, there are no figures.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import attrs
 from rich.progress import Progress
 
+from bench.disk import wait_until_calm
 from bench.figures import Point
 from bench.full_queue import Queue
 from bench.scenarios import (
@@ -89,6 +90,8 @@ class Measurement:
                 what = f"{jobs:,} jobs, {connections} connections: {scenario.name}, round {number + 1}"
                 self._progress.update(self._task, description=what)
                 self._queue.reset()
+                if not wait_until_calm(self._grid.root):
+                    self.say(f"{what}: the disk is busy with something else")
                 most = int(jobs * TAKEN) if jobs < SMALL else 0
                 samples.append(
                     take_sample(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench import figures
+from bench import disk, figures
 from bench.full_queue import Queue
 from bench.measurement import Measurement, Wanted
 from bench.scenarios import SCENARIOS, BenchFailed, Sample, Timing, checked_sample
@@ -98,6 +100,26 @@ class CallsTests(SynchronousTestCase):
             reference=(400, 1000, 1200),
         )
         self.assertEqual((point.rate, point.share, point.reference_share), (300, 0.5, 0.25))
+
+    def test_a_busy_disk_is_waited_for(self) -> None:
+        disturbed, syncs = os.fdatasync, 0
+
+        def sync(descriptor: int) -> None:
+            nonlocal syncs
+            syncs += 1
+            if syncs == 3:
+                time.sleep(2 * disk.SLOWEST_SECONDS)
+            disturbed(descriptor)
+
+        # A real one may be busy with something else at this moment, too.
+        self.patch(disk, "SLOWEST_SECONDS", 0.2)
+        self.patch(disk, "PAUSE_SECONDS", 0.0)
+        self.patch(os, "fdatasync", sync)
+        self.assertTrue(disk.wait_until_calm(self.folder))
+        self.assertGreaterEqual(syncs, 2 * disk.WRITES)
+        self.patch(disk, "SLOWEST_SECONDS", 0.0)
+        self.assertFalse(disk.wait_until_calm(self.folder, patience=0.0))
+        self.assertEqual([path.name for path in self.folder.iterdir()], [self.document.name])
 
     def test_there_are_no_figures_where_anything_went_wrong(self) -> None:
         good = {"errors": 0, "requests": 9, "reconnects": 0, "rps": 3.0, "p50_ms": 1.0, "p99_ms": 2.0}
