@@ -47,6 +47,13 @@ class WorkerService(Serving):
     """Serves what the front hands it."""
 
     _channel: Channel | None = None
+    _ended = False
+
+    def end(self) -> None:
+        """End the process, however often the front asks for it, and whoever ends the whole group too."""
+        if not self._ended:
+            self._ended = True
+            self._reactor.stop()
 
     def startService(self) -> None:
         """Open files and databases, then take connections."""
@@ -68,8 +75,7 @@ class WorkerService(Serving):
         assert self._ending is not None
         self._ending.let_go()
         await finish(self._reactor, factory)
-        if self.running:
-            self._reactor.stop()
+        self.end()
 
     def _alone(self) -> None:
         # As if the whole server were killed: its next one may be there already, and relies on being alone.
@@ -103,6 +109,7 @@ def main(words: Sequence[str]) -> None:
     file, _number, processes = words
     # To a terminal's whole group; what follows from it is the front's to say.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     globalLogBeginner.beginLoggingTo([FileLogObserver(sys.stderr, _line)], redirectStandardIO=False)
     try:
         config = load_config(Path(file))
@@ -111,13 +118,8 @@ def main(words: Sequence[str]) -> None:
     running: Any = reactor
     service = WorkerService(running, share(config, int(processes)))
 
-    def leave() -> None:
-        if service.running:
-            running.stop()
-
     def terminated(_number: int, _frame: object) -> None:
-        # From the front, and maybe from whoever ends the whole group too: the reactor may be stopped once.
-        running.callFromThread(leave)
+        running.callFromThread(service.end)
 
     running.callWhenRunning(service.startService)
     running.callWhenRunning(signal.signal, signal.SIGTERM, terminated)
