@@ -344,7 +344,7 @@ class ProcessesTests(unittest.TestCase):
         for first in (signal.SIGINT, signal.SIGTERM):
             with self.subTest(first.name):
                 # More than once, as whoever sends it does not know what the front sends.
-                for pid in sorted(self.workers) * 3:
+                for pid in sorted(self.workers) * 100:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, first)
                 self.assertIn(self.server.stop(first), (0, -first))

@@ -1,4 +1,4 @@
-"""The part that each of several processes has of the whole."""
+"""The part that each of several processes has of the whole, and how it ends."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 
 import attrs
+from twisted.internet.selectreactor import SelectReactor
 from twisted.trial.unittest import SynchronousTestCase
 
 from lgi.config import MOST_BY_DEFAULT, ServerConfig, load_config, processes_of
-from lgi.server.worker import share
+from lgi.server.worker import WorkerService, share
 from tests.unit.test_config import GOOD
 
 
@@ -35,3 +36,12 @@ class ShareTests(SynchronousTestCase):
         limits = attrs.evolve(self.config.limits, requests=2, waiting=1)
         small = share(attrs.evolve(self.config, limits=limits), 8)
         self.assertEqual((small.limits.requests, small.limits.waiting), (1, 1))
+
+    def test_ended_twice(self) -> None:
+        """At one moment, as by the front and by whoever ends the whole group: neither is a mistake."""
+        reactor = SelectReactor()
+        service = WorkerService(reactor, self.config)
+        reactor.callWhenRunning(service.end)
+        reactor.callWhenRunning(service.end)
+        reactor.run(installSignalHandlers=False)
+        self.assertEqual(self.flushLoggedErrors(), [])
