@@ -174,12 +174,14 @@ class Router(Resource):
     @contextmanager
     def _idle(self, record: Record, clock: Callable[[], float]) -> Iterator[None]:
         self._under_way -= 1
-        began = clock()
+        began, before = clock(), (record.database, record.transactions)
         try:
             yield
         finally:
             self._under_way += 1
             record.idle += clock() - began
+            # What it looked up meanwhile is part of the wait.
+            record.database, record.transactions = before
 
     async def _handle(self, request: Request, handler: Handler) -> str:
         if self._under_way > self._max_requests or self._stopping is not None:

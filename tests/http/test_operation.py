@@ -224,6 +224,15 @@ class LogTests(ServerCase):
         )
         self.assertNotIn(b"a secret".hex(), "".join(told))
 
+    async def test_transactions_of_a_wait(self) -> None:
+        """What is looked up while a resource waits is no part of a time that does not have the wait in it."""
+        session_id = await self.server.session()
+        with capturedLogs() as events:
+            await self.server.resource("request_work", session_id=session_id, wait=1, applications="hello_world")
+        told = [str(formatEvent(event)) for event in events]
+        (slow,) = [line for line in told if line.startswith("slow call")]
+        self.assertRegex(slow, r"^slow call resource_request_work of \S+: \d+ ms, of them 0 ms in 0 transactions$")
+
 
 class IdleTests(ServerCase):
     """What a call waits on purpose does not make it slow."""
