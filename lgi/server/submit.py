@@ -40,6 +40,8 @@ _LIMITS = (ErrorNumber.SUBMIT_REFUSED, ErrorNumber.FILE_TOO_BIG)
 
 NAMED = 64
 """So many targets of a job are looked up by name; where there are more, all that offer its application are."""
+SHOWN = 3
+"""So many of them are told in a refusal."""
 
 
 @attrs.frozen(kw_only=True)
@@ -78,9 +80,11 @@ def _known_targets(posted: Submission, offered_by: Set[str]) -> tuple[str, ...]:
     """Those of the posted targets that offer the application; raises LGIError where there is none."""
     if not offered_by:
         raise LGIError(ErrorNumber.APPLICATION_UNKNOWN, posted.application)
-    targets = tuple(name for name in targets_of(posted.target_resources) if name == ANY or name in offered_by)
+    wanted = targets_of(posted.target_resources)
+    targets = tuple(name for name in wanted if name == ANY or name in offered_by)
     if not targets:
-        raise LGIError(ErrorNumber.NO_KNOWN_TARGET, posted.application)
+        named = ", ".join(wanted[:SHOWN]) + (", …" if len(wanted) > SHOWN else "")
+        raise LGIError(ErrorNumber.NO_KNOWN_TARGET, f"{posted.application} at {named}")
     return targets
 
 

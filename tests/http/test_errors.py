@@ -102,6 +102,12 @@ class UserTests(ServerCase):
         for number, fields in refused:
             await self.refuses(number, self.server.user("submit_job", **fields))
 
+    async def test_unknown_targets_are_named(self) -> None:
+        for count, named in ((1, "t0@x"), (3, "t0@x, t1@x, t2@x"), (4, "t0@x, t1@x, t2@x, …")):
+            targets = ",".join(f"t{number}@x" for number in range(count))
+            answer = await self.server.user("submit_job", **(JOB | {"target_resources": targets}))
+            self.assertIn(f"is known to run the application: hello_world at {named} </message>", answer.text)
+
     async def test_denied_and_not_granted(self) -> None:
         def deny(connection: Connection) -> None:
             connection.execute(insert(users_denied), {"user_name": "mark@localhost", "application": "hello_world"})
