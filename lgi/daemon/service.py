@@ -111,6 +111,13 @@ class DaemonService(Service):
             path=str(config.run_directory),
             pid=os.getpid(),
         )
+        for project in config.projects:
+            _log.info(
+                "offers {applications} to {project} at {url}",
+                applications=", ".join(application.name for application in project.applications) or "nothing",
+                project=project.name,
+                url=project.master_server,
+            )
         self._watch.begin(papers)
         try:
             self._daemon.start()
