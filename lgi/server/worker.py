@@ -121,8 +121,9 @@ def main(words: Sequence[str]) -> None:
     def terminated(_number: int, _frame: object) -> None:
         running.callFromThread(service.end)
 
-    running.callWhenRunning(service.startService)
+    # Before anything that takes its time: the reactor's own would be asked a second time by the front.
     running.callWhenRunning(signal.signal, signal.SIGTERM, terminated)
+    running.callWhenRunning(service.startService)
     running.addSystemEventTrigger("before", "shutdown", service.stopService)
     running.run()
 

@@ -14,13 +14,17 @@ from lgi.server.worker import WorkerService, share
 from tests.unit.test_config import GOOD
 
 
-class ShareTests(SynchronousTestCase):
+class WorkerCase(SynchronousTestCase):
     """A configuration with a MariaDB and a SQLite."""
 
     def setUp(self) -> None:
         file = Path(self.mktemp())
         file.write_text(GOOD)
         self.config: ServerConfig = load_config(file)
+
+
+class ShareTests(WorkerCase):
+    """Of threads, requests and waiting clients."""
 
     def test_default(self) -> None:
         self.assertEqual(processes_of(self.config), 1)
@@ -36,6 +40,10 @@ class ShareTests(SynchronousTestCase):
         limits = attrs.evolve(self.config.limits, requests=2, waiting=1)
         small = share(attrs.evolve(self.config, limits=limits), 8)
         self.assertEqual((small.limits.requests, small.limits.waiting), (1, 1))
+
+
+class EndTests(WorkerCase):
+    """A reactor stops once."""
 
     def test_ended_twice(self) -> None:
         """At one moment, as by the front and by whoever ends the whole group: neither is a mistake."""
